@@ -1,0 +1,155 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/towpath/towpath/api"
+)
+
+// get reads a thing or a list of them.
+func get[T any](ctx context.Context, c *Client, noun string, names ...string) (T, error) {
+	var out T
+	p, err := path(noun, names...)
+	if err != nil {
+		return out, err
+	}
+	err = c.do(ctx, request{method: http.MethodGet, path: p, out: &out})
+	return out, err
+}
+
+// CreateNetwork makes a network and returns it as it is in the kernel.
+func (c *Client) CreateNetwork(ctx context.Context, spec api.NetworkSpec) (api.Network, error) {
+	var out api.Network
+	err := c.createNetwork(ctx, spec, nil, &out)
+	return out, err
+}
+
+func (c *Client) createNetwork(ctx context.Context, spec api.NetworkSpec, q url.Values, out any) error {
+	return c.do(ctx, request{method: http.MethodPost, path: "/v1/networks", query: q, in: spec, out: out})
+}
+
+// Networks is all networks by name.
+func (c *Client) Networks(ctx context.Context) ([]api.Network, error) {
+	return get[[]api.Network](ctx, c, "networks")
+}
+
+// Network is one network with its endpoints.
+func (c *Client) Network(ctx context.Context, name string) (api.Network, error) {
+	return get[api.Network](ctx, c, "networks", name)
+}
+
+// RemoveNetwork removes a network. One in use is refused (api.InUse), unless
+// force disconnects its endpoints first.
+func (c *Client) RemoveNetwork(ctx context.Context, name string, force bool) error {
+	return c.removeNetwork(ctx, name, forced(force), nil)
+}
+
+func (c *Client) removeNetwork(ctx context.Context, name string, q url.Values, out any) error {
+	p, err := path("networks", name)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, request{method: http.MethodDelete, path: p, query: q, out: out})
+}
+
+// CreateSandbox makes a sandbox. netns is the open network namespace to adopt,
+// nil to have the daemon make one; it stays the caller's to close.
+func (c *Client) CreateSandbox(ctx context.Context, spec api.SandboxSpec, netns *os.File) (api.Sandbox, error) {
+	var out api.Sandbox
+	err := c.createSandbox(ctx, spec, netns, nil, &out)
+	return out, err
+}
+
+func (c *Client) createSandbox(ctx context.Context, spec api.SandboxSpec, netns *os.File, q url.Values, out any) error {
+	spec.Adopt = netns != nil
+	return c.do(ctx, request{method: http.MethodPost, path: "/v1/sandboxes", query: q, in: spec, out: out, pass: netns})
+}
+
+// Sandboxes is all sandboxes by name, without what is live in the kernel.
+func (c *Client) Sandboxes(ctx context.Context) ([]api.Sandbox, error) {
+	return get[[]api.Sandbox](ctx, c, "sandboxes")
+}
+
+// Sandbox is one sandbox with what the kernel holds of it now.
+func (c *Client) Sandbox(ctx context.Context, name string) (api.Sandbox, error) {
+	return get[api.Sandbox](ctx, c, "sandboxes", name)
+}
+
+// RemoveSandbox removes a sandbox with its endpoints.
+func (c *Client) RemoveSandbox(ctx context.Context, name string) error {
+	return c.removeSandbox(ctx, name, nil, nil)
+}
+
+func (c *Client) removeSandbox(ctx context.Context, name string, q url.Values, out any) error {
+	p, err := path("sandboxes", name)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, request{method: http.MethodDelete, path: p, query: q, out: out})
+}
+
+// Connect attaches a sandbox to a network.
+func (c *Client) Connect(ctx context.Context, sandbox string, spec api.EndpointSpec) (api.Endpoint, error) {
+	var out api.Endpoint
+	err := c.connect(ctx, sandbox, spec, nil, &out)
+	return out, err
+}
+
+func (c *Client) connect(ctx context.Context, sandbox string, spec api.EndpointSpec, q url.Values, out any) error {
+	p, err := path("sandboxes", sandbox)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, request{method: http.MethodPost, path: p + "/endpoints", query: q, in: spec, out: out})
+}
+
+// Disconnect takes a sandbox off a network. Either network or ifname may be
+// empty, which means any; force goes on although a part of it is gone already.
+func (c *Client) Disconnect(ctx context.Context, sandbox, network, ifname string, force bool) error {
+	return c.disconnect(ctx, sandbox, network, ifname, forced(force), nil)
+}
+
+func (c *Client) disconnect(ctx context.Context, sandbox, network, ifname string, q url.Values, out any) error {
+	names := []string{sandbox, "endpoints"}
+	if ifname != "" {
+		names = append(names, ifname)
+	}
+	p, err := path("sandboxes", names...)
+	if err != nil {
+		return err
+	}
+	if network != "" {
+		q.Set("network", network)
+	}
+	return c.do(ctx, request{method: http.MethodDelete, path: p, query: q, out: out})
+}
+
+// Plan is the desired kernel state as text, one object a line.
+func (c *Client) Plan(ctx context.Context) (string, error) {
+	s, err := get[api.State](ctx, c, "state")
+	return s.Text, err
+}
+
+// Diff is the ops the daemon would apply now, one a line; none when the kernel
+// holds what is desired.
+func (c *Client) Diff(ctx context.Context) ([]string, error) {
+	p, err := get[api.Preview](ctx, c, "diff")
+	return p.Ops, err
+}
+
+// Version says what the daemon is.
+func (c *Client) Version(ctx context.Context) (api.Version, error) {
+	return get[api.Version](ctx, c, "version")
+}
+
+// forced is the query that every removal may carry.
+func forced(force bool) url.Values {
+	q := url.Values{}
+	if force {
+		q.Set("force", "true")
+	}
+	return q
+}

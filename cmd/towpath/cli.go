@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/client"
+)
+
+// cli is what the commands share: where to print, and the global flags.
+type cli struct {
+	out, errs io.Writer
+	socket    string
+	json      bool
+}
+
+// root is the whole tree of commands.
+func (c *cli) root() *cobra.Command {
+	root := group("towpath", "Networks for containers, and the path of every packet")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(flagError)
+	socket := os.Getenv("TOWPATH_SOCKET")
+	if socket == "" {
+		socket = client.DefaultSocket
+	}
+	root.PersistentFlags().StringVar(&c.socket, "socket", socket, "the daemon's socket (also $TOWPATH_SOCKET)")
+	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON; errors as problem documents")
+	root.AddCommand(c.network(), c.sandbox(), c.run(), c.exec(), c.plan(), c.diff(), c.version())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// client speaks to the daemon the flags name.
+func (c *cli) client() *client.Client { return client.New(c.socket) }
+
+// group is a command that only holds others.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+	}
+}
+
+// findCommand finds the command args mean. It is asked before flags are
+// parsed, so that a misspelt command is not reported as an unknown flag of the
+// command before it.
+func findCommand(root *cobra.Command, args []string) (*cobra.Command, error) {
+	cmd, rest, err := root.Find(args)
+	if err != nil {
+		return root, usagef(root, "%v", err)
+	}
+	if !cmd.HasSubCommands() || len(rest) == 0 || strings.HasPrefix(rest[0], "-") || strings.HasPrefix(rest[0], "__") {
+		return cmd, nil
+	}
+	return cmd, unknownCommand(cmd, rest[0])
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return usagef(cmd, "unknown command %q; did you mean %s?", name, strings.Join(near, " or "))
+	}
+	return usagef(cmd, "unknown command %q", name)
+}
+
+// words makes the check of a command's arguments: as many as there are names,
+// or more if the last ends in "...".
+func words(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		many := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		switch {
+		case len(args) < len(names):
+			return usagef(cmd, "%s is missing", names[len(args)])
+		case len(args) > len(names) && len(names) == 0:
+			return usagef(cmd, "takes no arguments, got %q", args)
+		case len(args) > len(names) && !many:
+			return usagef(cmd, "wants %s, got %d arguments", strings.Join(names, " "), len(args))
+		}
+		return nil
+	}
+}
+
+// output adds -o json, for commands where -o means nothing else.
+func (c *cli) output(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().VarP(&value[bool]{to: &c.json, parse: parseOutput, kind: "format"}, "output", "o", "print in another format: json")
+	return cmd
+}
+
+func parseOutput(s string) (bool, error) {
+	if s != "json" {
+		return false, api.Errorf(api.Invalid, "format %q is not known", s).WithFix("use json")
+	}
+	return true, nil
+}
+
+// dryRun adds --dry-run.
+func dryRun(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "dry-run", false, "check, choose addresses and print the ops, one a line; change nothing")
+}
+
+// warn prints a line that is not an error.
+func (c *cli) warn(format string, args ...any) {
+	fmt.Fprintf(c.errs, "towpath: warning: "+format+"\n", args...)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/spawn"
+)
+
+func (c *cli) run() *cobra.Command {
+	var spec api.SandboxSpec
+	var networks []string
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "run [flags] -- CMD [ARG]...", Short: "Run a command in a sandbox that goes with it",
+		Long: "Run a command in a network namespace of its own, with its own /etc/resolv.conf, /etc/hosts and host name;\n" +
+			"its files and rights are else the caller's. The sandbox is removed when the command ends.\n\n" +
+			"Exit code: the command's own; 128+n if signal n ended it; 125 if Towpath failed; 126 if the command\n" +
+			"cannot be executed; 127 if it is not found.",
+		Example: "  towpath run -- ping -c 1 192.0.2.1\n" +
+			"  towpath run --name web --network front,ip=172.20.0.9 -- python3 -m http.server\n" +
+			"  towpath run --network none -- make test",
+		Args: words("CMD..."),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := parsePlacement(networks)
+			if err != nil {
+				return err
+			}
+			spec.Networks, spec.Run = p.networks, true
+			if spec.Name == "" {
+				spec.Name = newName()
+			}
+			if dry && !p.host && p.join == "" {
+				return c.ops(c.client().DryRun().CreateSandbox(cmd.Context(), spec, nil))
+			}
+			return c.runPlaced(cmd.Context(), p, spec, args, dry)
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVar(&spec.Name, "name", "", "name of the sandbox (default run- and a random number)")
+	sandboxFlags(cmd.Flags(), &spec, &networks)
+	dryRun(cmd, &dry)
+	return cmd
+}
+
+// newName is a name that no other run has.
+func newName() string {
+	var b [4]byte
+	// crypto/rand.Read never fails: it ends the program instead.
+	_, _ = rand.Read(b[:])
+	return "run-" + hex.EncodeToString(b[:])
+}
+
+// runPlaced runs argv where p says. With dry there is nothing to do for the
+// host's own and for another's namespace: no op is needed.
+func (c *cli) runPlaced(ctx context.Context, p placement, spec api.SandboxSpec, argv []string, dry bool) error {
+	switch {
+	case dry:
+		return c.ops(nil, nil)
+	case p.host:
+		return ended(spawn.Run(spawn.Command{Argv: argv}))
+	case p.join != "":
+		return c.runIn(ctx, p.join, argv)
+	}
+	s, err := c.client().CreateSandbox(ctx, spec, nil)
+	if err != nil {
+		return err
+	}
+	result := c.enter(s, argv)
+	err = c.client().RemoveSandbox(ctx, s.Name)
+	if err != nil && api.CodeOf(err) != api.NotFound {
+		c.warn("sandbox %s is still there: %v", s.Name, err)
+	}
+	return result
+}
+
+// runIn runs argv in a sandbox that is there already.
+func (c *cli) runIn(ctx context.Context, name string, argv []string) error {
+	s, err := c.client().Sandbox(ctx, name)
+	if err != nil {
+		return err
+	}
+	return c.enter(s, argv)
+}
+
+// enter runs argv in the namespace of s.
+func (c *cli) enter(s api.Sandbox, argv []string) error {
+	netns, err := spawn.OpenNetns(s.Netns)
+	if err != nil {
+		return err
+	}
+	defer closeFile(netns)
+	resolv, servers, err := spawn.HostResolv()
+	if err != nil {
+		return err
+	}
+	if !servers {
+		c.warn("the host's resolv.conf names no server that a sandbox can reach: names will not resolve")
+	}
+	host := hostname(s)
+	return ended(spawn.Run(spawn.Command{
+		Argv: argv, Netns: netns, Hostname: host, Hosts: spawn.Hosts(addresses(s), host, s.Name), Resolv: resolv,
+	}))
+}
+
+// hostname is that of s: its name unless it has another, as much of it as the
+// kernel takes.
+func hostname(s api.Sandbox) string {
+	if s.Hostname != "" {
+		return s.Hostname
+	}
+	// 64 bytes: __NEW_UTS_LEN.
+	return strings.TrimRight(s.Name[:min(len(s.Name), 64)], "-.")
+}
+
+func addresses(s api.Sandbox) []netip.Addr {
+	var out []netip.Addr
+	for _, e := range s.Endpoints {
+		for _, a := range e.Addresses {
+			out = append(out, a.Addr())
+		}
+	}
+	return out
+}
+
+// ended makes the exit code of towpath out of a command's.
+func ended(code int, err error) error {
+	if code == 0 && err == nil {
+		return nil
+	}
+	return &outcome{code, err}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/spawn"
+)
+
+func (c *cli) sandbox() *cobra.Command {
+	cmd := group("sandbox", "Make, adopt, show and remove sandboxes")
+	cmd.AddCommand(c.sandboxCreate(), c.sandboxList(), c.sandboxInspect(), c.sandboxRemove())
+	return cmd
+}
+
+// sandboxFlags are those that sandbox create and run share. The networks are
+// read when the command runs.
+func sandboxFlags(f *pflag.FlagSet, spec *api.SandboxSpec, networks *[]string) {
+	f.StringArrayVar(networks, "network", nil, "a network, as NET, NET,ip=IP,..., name=NET,ip=IP,... or NET:ip=IP,... (repeatable; default bridge)")
+	f.StringVar(&spec.Hostname, "hostname", "", "host name (default the name of the sandbox)")
+	f.Var(&pairs[string]{to: &spec.Labels, parse: verbatim, kind: "KEY=VALUE", bare: true}, "label", "a label (repeatable)")
+}
+
+func (c *cli) sandboxCreate() *cobra.Command {
+	var spec api.SandboxSpec
+	var networks []string
+	var from source
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Make a sandbox, or adopt a network namespace",
+		Example: "  towpath sandbox create web --network front,ip=172.20.0.9 --network back\n" +
+			"  towpath sandbox create web --netns /run/netns/web",
+		Args: words("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec.Name = args[0]
+			netns, err := from.prepare(cmd, &spec, networks)
+			if err != nil {
+				return err
+			}
+			defer closeFile(netns)
+			if dry {
+				return c.ops(c.client().DryRun().CreateSandbox(cmd.Context(), spec, netns))
+			}
+			s, err := c.client().CreateSandbox(cmd.Context(), spec, netns)
+			return c.made(s.Name, s, err)
+		},
+	}
+	sandboxFlags(cmd.Flags(), &spec, &networks)
+	cmd.Flags().StringVar(&from.path, "netns", "", "adopt the network namespace at this path")
+	cmd.Flags().IntVar(&from.pid, "pid", 0, "adopt the network namespace of this process")
+	dryRun(cmd, &dry)
+	return c.output(cmd)
+}
+
+// source is where the namespace of a sandbox comes from.
+type source struct {
+	path string
+	pid  int
+}
+
+// prepare reads the networks into spec and opens the namespace to adopt; nil
+// if there is none.
+func (s source) prepare(cmd *cobra.Command, spec *api.SandboxSpec, networks []string) (*os.File, error) {
+	p, err := parsePlacement(networks)
+	if err != nil {
+		return nil, err
+	}
+	if p.host || p.join != "" {
+		return nil, api.Errorf(api.Invalid, "network %s is for run: a sandbox has a namespace of its own", networks[0])
+	}
+	spec.Networks = p.networks
+	path, pid := cmd.Flags().Changed("netns"), cmd.Flags().Changed("pid")
+	switch {
+	case path && pid:
+		return nil, usagef(cmd, "--netns and --pid exclude each other")
+	case path:
+		return spawn.OpenNetns(s.path)
+	case pid:
+		return spawn.OpenPIDNetns(s.pid)
+	}
+	return nil, nil
+}
+
+// closeFile closes what was only read.
+func closeFile(f *os.File) {
+	if f != nil {
+		_ = f.Close()
+	}
+}
+
+func (c *cli) sandboxList() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List sandboxes",
+		Example: "  towpath sandbox ls\n  towpath sandbox ls -q",
+		Args:    words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := c.client().Sandboxes(cmd.Context())
+			return show(c, sandboxView(), quiet, all, err)
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	return c.output(cmd)
+}
+
+func sandboxView() view[api.Sandbox] {
+	return view[api.Sandbox]{
+		header: []string{"NAME", "ORIGIN", "NETWORKS", "ADDRESSES", "STATE"},
+		name:   func(s api.Sandbox) string { return s.Name },
+		row: func(s api.Sandbox) []string {
+			var networks, addresses []string
+			for _, e := range s.Endpoints {
+				networks = append(networks, e.Network)
+				for _, a := range e.Addresses {
+					addresses = append(addresses, a.Addr().String())
+				}
+			}
+			return []string{s.Name, s.Origin, strings.Join(networks, ","), strings.Join(addresses, ","), stateOf(s.Status)}
+		},
+	}
+}
+
+func (c *cli) sandboxInspect() *cobra.Command {
+	return c.output(&cobra.Command{
+		Use: "inspect NAME...", Short: "Show sandboxes and what the kernel holds of them, as a JSON array",
+		Example: "  towpath sandbox inspect web",
+		Args:    words("NAME..."),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return inspect(cmd.Context(), c, args, c.client().Sandbox)
+		},
+	})
+}
+
+func (c *cli) sandboxRemove() *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "rm NAME...", Aliases: []string{"remove"}, Short: "Remove sandboxes",
+		Example: "  towpath sandbox rm web db",
+		Args:    words("NAME..."),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := c.client()
+			return c.each(args, dry, removal{
+				remove: func(name string) error { return d.RemoveSandbox(cmd.Context(), name) },
+				plan:   func(name string) ([]string, error) { return d.DryRun().RemoveSandbox(cmd.Context(), name) },
+			})
+		},
+	}
+	dryRun(cmd, &dry)
+	return c.output(cmd)
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/towpath/towpath/api"
+)
+
+func (s *service) createNetwork(r *http.Request, p params) (answer, error) {
+	spec, err := decode[api.NetworkSpec](r)
+	if err != nil {
+		return answer{}, err
+	}
+	made, ops, err := s.engine.CreateNetwork(r.Context(), spec, p.dry)
+	return created(made, ops, p.dry), api.InOp("create network "+spec.Name, err)
+}
+
+func (s *service) networks(r *http.Request, _ params) (answer, error) {
+	all, err := s.engine.Networks(r.Context())
+	return list(all), err
+}
+
+func (s *service) network(r *http.Request, _ params) (answer, error) {
+	found, err := s.engine.Network(r.Context(), r.PathValue("name"))
+	return ok(found), err
+}
+
+func (s *service) removeNetwork(r *http.Request, p params) (answer, error) {
+	ops, err := s.engine.RemoveNetwork(r.Context(), r.PathValue("name"), p.force, p.dry)
+	return removed(ops, p.dry), err
+}
+
+func (s *service) createSandbox(r *http.Request, p params) (answer, error) {
+	spec, err := decode[api.SandboxSpec](r)
+	if err != nil {
+		return answer{}, err
+	}
+	from, err := callerFor(r, spec.Adopt)
+	if err != nil {
+		return answer{}, api.InOp("create sandbox "+spec.Name, err)
+	}
+	made, ops, err := s.engine.CreateSandbox(r.Context(), spec, from, p.dry)
+	return created(made, ops, p.dry), api.InOp("create sandbox "+spec.Name, err)
+}
+
+func (s *service) sandboxes(r *http.Request, _ params) (answer, error) {
+	all, err := s.engine.Sandboxes(r.Context())
+	return list(all), err
+}
+
+func (s *service) sandbox(r *http.Request, _ params) (answer, error) {
+	found, err := s.engine.Sandbox(r.Context(), r.PathValue("name"))
+	return ok(found), err
+}
+
+func (s *service) removeSandbox(r *http.Request, p params) (answer, error) {
+	ops, err := s.engine.RemoveSandbox(r.Context(), r.PathValue("name"), p.dry)
+	return removed(ops, p.dry), err
+}
+
+func (s *service) connect(r *http.Request, p params) (answer, error) {
+	spec, err := decode[api.EndpointSpec](r)
+	if err != nil {
+		return answer{}, err
+	}
+	made, ops, err := s.engine.Connect(r.Context(), r.PathValue("name"), spec, p.dry)
+	return created(made, ops, p.dry), err
+}
+
+func (s *service) disconnect(r *http.Request, p params) (answer, error) {
+	ifname := r.PathValue("ifname")
+	if ifname == "" && p.network == "" {
+		return answer{}, api.Errorf(api.Invalid, "neither a network nor an interface is given").
+			WithFix("add ?network=NAME, or /IFNAME to the path")
+	}
+	ops, err := s.engine.Disconnect(r.Context(), r.PathValue("name"), p.network, ifname, p.force, p.dry)
+	return removed(ops, p.dry), err
+}
+
+// state is plain text unless the caller asks for JSON.
+func (s *service) state(r *http.Request, _ params) (answer, error) {
+	text, err := s.engine.Plan(r.Context())
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		return ok(api.State{Text: text}), err
+	}
+	return ok(text), err
+}
+
+func (s *service) diff(r *http.Request, _ params) (answer, error) {
+	ops, err := s.engine.Diff(r.Context())
+	return preview(ops), err
+}
+
+func (s *service) version(r *http.Request, _ params) (answer, error) {
+	return ok(s.engine.Version(r.Context())), nil
+}
+
+// health says that requests are answered, nothing of the state of networks.
+func (s *service) health(*http.Request, params) (answer, error) {
+	return ok("ok\n"), nil
+}

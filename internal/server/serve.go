@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// grace is how long requests may go on after the daemon was told to stop;
+	// systemd kills after 90 s.
+	grace = 10 * time.Second
+	// headerTimeout ends a connection that never asks for anything.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// Serve answers requests from l by h until ctx ends, then lets those under way
+// finish. It closes l. A stop that was asked for is not an error.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// Requests outlive ctx by the grace.
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+	stopped := make(chan error, 1)
+	keepGoing := context.AfterFunc(ctx, func() { stopped <- stop(ctx, srv) })
+	err := srv.Serve(listener{l})
+	if !errors.Is(err, http.ErrServerClosed) {
+		keepGoing()
+		return fmt.Errorf("serve API: %w", err)
+	}
+	return <-stopped
+}
+
+// stop waits for requests under way, at most the grace, then cuts them off.
+func stop(ctx context.Context, srv *http.Server) error {
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := srv.Shutdown(limit); err != nil {
+		return errors.Join(fmt.Errorf("stop API: requests were cut off: %w", err), srv.Close())
+	}
+	return nil
+}
+
+// listener accepts connections that can receive descriptors.
+type listener struct{ net.Listener }
+
+// Accept waits for the next connection. One that is not on a Unix socket is
+// served without descriptors.
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if u, ok := c.(*net.UnixConn); ok {
+		return newConn(u), nil
+	}
+	return c, nil
+}

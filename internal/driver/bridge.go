@@ -1,0 +1,138 @@
+package driver
+
+import (
+	"net/netip"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// planNetwork is a bridge with the gateway addresses, and what the rules say of it.
+func planNetwork(n *api.Network, v View) []kernel.Object {
+	dev := n.Device
+	objs := []kernel.Object{
+		kernel.Link{NS: kernel.Host, Name: dev, Type: "bridge", MAC: n.MAC, MTU: mtu(n, v), Mark: NetworkUnit(n.Name).Mark()},
+		kernel.Up{NS: kernel.Host, Dev: dev},
+	}
+	for _, s := range n.Subnets {
+		objs = append(objs, kernel.Address{NS: kernel.Host, Dev: dev, Prefix: netip.PrefixFrom(s.Gateway, s.Subnet.Bits())})
+	}
+	return append(append(objs, bridgeSysctls(n, v)...), bridgeElements(n)...)
+}
+
+// bridgeSysctls: the host must not take a container for a router, and
+// forwards IPv6 from the bridge.
+func bridgeSysctls(n *api.Network, v View) []kernel.Object {
+	if !v.Host.IPv6 {
+		return nil
+	}
+	set := func(name, value string) kernel.Object {
+		return kernel.Sysctl{NS: kernel.Host, Name: "net/ipv6/conf/" + n.Device + "/" + name, Value: value, Dev: n.Device}
+	}
+	objs := []kernel.Object{set("accept_ra", "0")}
+	if n.Has6() && !n.Internal && v.Host.ForceForwarding {
+		objs = append(objs, set("force_forwarding", "1"))
+	}
+	return objs
+}
+
+// bridgeElements is the network in the rules: in `bridges` it is guarded, and
+// the maps say what it may do all the same.
+func bridgeElements(n *api.Network) []kernel.Object {
+	dev := ifname(n.Device)
+	same, leave := "accept", "accept"
+	if !n.ICC {
+		same = "jump icc_off"
+	}
+	if n.Internal {
+		leave = "drop"
+	}
+	objs := []kernel.Object{
+		element("bridges", dev, ""),
+		element("same", dev+" . "+dev, same),
+		element("leave", dev, leave),
+	}
+	if !n.Internal {
+		objs = append(objs, element("nat_out", dev, ""))
+	}
+	return objs
+}
+
+// planEndpoint is a veth pair: a port of the network's bridge, and the
+// interface in the sandbox with its addresses and routes.
+func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
+	n, s := v.Networks[e.Network], v.Sandboxes[e.Sandbox]
+	if n == nil || s == nil {
+		return nil
+	}
+	id := EndpointID{e.Sandbox, e.Ifname}
+	port := kernel.Link{
+		NS: kernel.Host, Name: e.HostIfname, Type: "veth", MTU: mtu(n, v), Master: n.Device,
+		PeerNS: s.Name, Peer: e.Ifname, Hairpin: true, Mark: EndpointUnit(id).Mark(),
+		// Frames between ports bypass the rules unless br_netfilter hands them
+		// over; where it does, the rules decide, and an isolated port would
+		// also lose what is published to its neighbours.
+		Isolated: !n.ICC && !v.Host.BridgeNF,
+	}
+	objs := []kernel.Object{
+		port,
+		kernel.Link{NS: s.Name, Name: e.Ifname, Type: "veth", MAC: e.MAC, MTU: mtu(n, v), PeerOf: e.HostIfname},
+		kernel.Up{NS: kernel.Host, Dev: e.HostIfname},
+		kernel.Up{NS: s.Name, Dev: e.Ifname},
+	}
+	var has6 bool
+	for _, a := range e.Addresses {
+		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a})
+		has6 = has6 || a.Addr().Is6()
+	}
+	objs = append(objs, defaultRoutes(e, v)...)
+	if v.Host.IPv6 {
+		objs = append(objs, endpointSysctl(e, has6))
+	}
+	return objs
+}
+
+// endpointSysctl: an interface without an IPv6 address of ours stays without
+// IPv6; one with takes its routes from us, not from a neighbour's advertisement.
+func endpointSysctl(e *api.Endpoint, has6 bool) kernel.Object {
+	name, value := "disable_ipv6", "1"
+	if has6 {
+		name, value = "accept_ra", "0"
+	}
+	return kernel.Sysctl{NS: e.Sandbox, Name: "net/ipv6/conf/" + e.Ifname + "/" + name, Value: value, Dev: e.Ifname}
+}
+
+// defaultRoutes are the default routes that e, of all endpoints of its
+// sandbox, provides: per family the one with the highest priority, ties to the
+// one connected first.
+func defaultRoutes(e *api.Endpoint, v View) []kernel.Object {
+	var objs []kernel.Object
+	siblings := v.EndpointsOf(e.Sandbox)
+	for _, dst := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+		best, via := (*api.Endpoint)(nil), netip.Addr{}
+		for _, s := range siblings {
+			gw, ok := gateway(s, dst.Addr().Is4(), v)
+			if ok && (best == nil || s.GwPriority > best.GwPriority) {
+				best, via = s, gw
+			}
+		}
+		if best != nil && best.Ifname == e.Ifname {
+			objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: dst, Via: via})
+		}
+	}
+	return objs
+}
+
+// gateway of a family that leads out of the host, if e has one.
+func gateway(e *api.Endpoint, v4 bool, v View) (netip.Addr, bool) {
+	n := v.Networks[e.Network]
+	if n == nil || n.Internal {
+		return netip.Addr{}, false
+	}
+	for _, gw := range e.Gateways {
+		if gw.Is4() == v4 {
+			return gw, true
+		}
+	}
+	return netip.Addr{}, false
+}

@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/driver"
+)
+
+// Connect attaches a sandbox to a network.
+func (e *Engine) Connect(ctx context.Context, sandbox string, spec api.EndpointSpec, dry bool) (api.Endpoint, []string, error) {
+	op := "connect sandbox " + sandbox + " to network " + spec.Network
+	if err := spec.Validate(); err != nil {
+		return api.Endpoint{}, nil, api.InOp(op, err)
+	}
+	var id driver.EndpointID
+	decide := func(d *draft) error {
+		s, err := findSandbox(d.view, sandbox)
+		if err != nil {
+			return err
+		}
+		id = driver.EndpointID{Sandbox: s.Name, Ifname: spec.Ifname}
+		if id.Ifname == "" {
+			id.Ifname = d.freeIfname(s.Name)
+		}
+		asked := spec
+		asked.Ifname = id.Ifname
+		return e.draftEndpoint(d, s.Name, &asked)
+	}
+	if dry {
+		view, ops, err := e.preview(ctx, decide)
+		if err != nil {
+			return api.Endpoint{}, nil, api.InOp(op, err)
+		}
+		return *view.Endpoints[id], ops, nil
+	}
+	out, err := e.create(ctx, decide, func(d *draft) error {
+		if ep := d.view.Endpoints[id]; ep != nil {
+			d.deleteEndpoint(ep)
+		}
+		return nil
+	})
+	if err != nil {
+		return api.Endpoint{}, nil, api.InOp(op, err)
+	}
+	return e.endpoint(out.view.Endpoints[id]), nil, nil
+}
+
+// draftEndpoint chooses names and addresses of one attachment.
+func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec) error {
+	n, err := findNetwork(d.view, spec.Network)
+	if err != nil {
+		return err
+	}
+	id := driver.EndpointID{Sandbox: sandbox, Ifname: spec.Ifname}
+	if id.Ifname == "" {
+		id.Ifname = d.freeIfname(sandbox)
+	}
+	if other := d.view.Endpoints[id]; other != nil {
+		return api.Errorf(api.AlreadyExists, "interface %s of sandbox %s is connected to network %s", id.Ifname, sandbox, other.Network).
+			WithFix("choose another --ifname")
+	}
+	mac := spec.MAC
+	if mac == "" {
+		mac = newMAC()
+	} else if other := d.holderOfMAC(n.Name, mac); other != "" {
+		return api.Errorf(api.Conflict, "MAC address %s is taken by sandbox %s on network %s", mac, other, n.Name).WithFix("choose another, or leave it out")
+	}
+	addrs, gateways, err := d.chooseAddresses(n, spec)
+	if err != nil {
+		return err
+	}
+	d.putEndpoint(&api.Endpoint{
+		Sandbox: sandbox, Network: n.Name, Ifname: id.Ifname,
+		HostIfname: ifname("v-", sandbox+"-"+id.Ifname, d.deviceTaken),
+		MAC:        mac, Addresses: addrs, Gateways: gateways,
+		Aliases: append([]string{}, spec.Aliases...), GwPriority: spec.GwPriority,
+		Index: d.nextIndex(sandbox),
+	})
+	return nil
+}
+
+func (d *draft) holderOfMAC(network, mac string) string {
+	for _, e := range d.view.EndpointsOn(network) {
+		if e.MAC == mac {
+			return e.Sandbox
+		}
+	}
+	return ""
+}
+
+func (d *draft) nextIndex(sandbox string) int {
+	next := 0
+	for _, e := range d.view.EndpointsOf(sandbox) {
+		next = max(next, e.Index+1)
+	}
+	return next
+}
+
+// endpoint fills in what is not stored.
+func (e *Engine) endpoint(ep *api.Endpoint) api.Endpoint {
+	out := *ep
+	out.Status = e.status(driver.EndpointUnit(driver.EndpointID{Sandbox: ep.Sandbox, Ifname: ep.Ifname}))
+	return out
+}
+
+// Disconnect takes a sandbox off a network; ifname says which attachment when
+// there are several. With force, what is not connected is no error.
+func (e *Engine) Disconnect(ctx context.Context, sandbox, network, name string, force, dry bool) ([]string, error) {
+	op := "disconnect sandbox " + sandbox
+	if network != "" {
+		op += " from network " + network
+	}
+	return e.remove(ctx, op, dry, func(d *draft) error {
+		s, err := findSandbox(d.view, sandbox)
+		if err != nil {
+			return err
+		}
+		if network != "" {
+			n, err := findNetwork(d.view, network)
+			if err != nil {
+				return err
+			}
+			network = n.Name
+		}
+		var found []*api.Endpoint
+		var names []string
+		for _, ep := range d.view.EndpointsOf(s.Name) {
+			if (network == "" || ep.Network == network) && (name == "" || ep.Ifname == name) {
+				found, names = append(found, ep), append(names, ep.Ifname)
+			}
+		}
+		switch {
+		case len(found) == 0 && force:
+			return nil
+		case len(found) == 0:
+			return api.Errorf(api.NotFound, "it is not connected").WithFix("see: towpath sandbox inspect %s", s.Name)
+		case len(found) > 1:
+			return api.Errorf(api.Invalid, "it is connected more than once: %s", strings.Join(names, ", ")).WithFix("say which with --ifname")
+		}
+		d.deleteEndpoint(found[0])
+		return nil
+	})
+}

@@ -1,0 +1,336 @@
+// Package engine is the verbs: each checks, chooses what is to be chosen,
+// commits to the store in one transaction, and waits until the kernel holds it.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/ipam"
+	"github.com/towpath/towpath/internal/reconcile"
+	"github.com/towpath/towpath/internal/store"
+)
+
+// Namespaces is what the engine asks of the host about namespaces.
+type Namespaces interface {
+	// Adopt identifies the namespace behind f and keeps a handle on it until it
+	// is bound. It refuses what is no network namespace, and the host's own.
+	Adopt(f *os.File) (cookie uint64, err error)
+	// Path is where the namespace of a sandbox is bound.
+	Path(sandbox string) string
+}
+
+// Processes is what the engine asks of the host about processes.
+type Processes interface {
+	Identify(pid int) (api.Process, error)
+	// Exited closes the channel when the process is gone; at once if it is already.
+	Exited(ctx context.Context, p api.Process) <-chan struct{}
+}
+
+// Config is what an Engine works with.
+type Config struct {
+	Store      store.Store
+	Namespaces Namespaces
+	Processes  Processes
+	// Prefixes are the destinations of the host's live routes that are not ours.
+	Prefixes func(context.Context) ([]ipam.Taken, error)
+	// Live reads what the kernel shows of a sandbox now.
+	Live func(context.Context, *api.Sandbox, []*api.Endpoint) (*api.Live, error)
+	// Pools are where subnets come from; nil is the default.
+	Pools []ipam.Pool
+	// BootID changes with every boot of the machine.
+	BootID string
+	About  api.Version
+	Log    *slog.Logger
+}
+
+// Engine holds the view of all objects and changes it.
+type Engine struct {
+	Config
+	loop *reconcile.Loop
+	life context.Context // the daemon's, for what outlives a request
+
+	mu   sync.Mutex // one verb at a time decides and commits
+	meta meta       // guarded by mu
+	// now is replaced by each commit and never changed; so readers need no lock.
+	now atomic.Pointer[snapshot]
+}
+
+type snapshot struct {
+	view driver.View
+	rev  int64
+}
+
+// meta is what allocation remembers besides the objects themselves.
+type meta struct {
+	revisions map[string]int64        // of each key, for compare-and-set
+	subnets   map[string]netip.Prefix // last given, by "4" and "6"
+	leases    map[string]netip.Addr   // last given, by network and subnet
+	ula       netip.Prefix            // the host's own /48
+	boot      string
+}
+
+// New makes an Engine; Prepare and Start bring it to life.
+func New(c Config) *Engine {
+	e := &Engine{Config: c}
+	if e.Pools == nil {
+		e.Pools = ipam.DefaultPools4()
+	}
+	e.now.Store(&snapshot{view: driver.NewView()})
+	return e
+}
+
+// Prepare loads the store, drops what did not outlive a reboot, and makes the
+// default network. It comes before the loop's first pass: what is not in the
+// view is not wanted, and would be removed.
+func (e *Engine) Prepare(ctx context.Context) error {
+	e.life = ctx
+	if err := e.load(ctx); err != nil {
+		return fmt.Errorf("load store: %w", err)
+	}
+	if err := e.afterBoot(ctx); err != nil {
+		return fmt.Errorf("forget the boot before: %w", err)
+	}
+	if view, _ := e.View(); view.Networks[api.DefaultNetwork] != nil {
+		return nil
+	}
+	spec := api.NetworkSpec{Name: api.DefaultNetwork, Device: api.DefaultDevice, IPv6: true}
+	if _, err := e.commit(ctx, func(d *draft) error { return e.draftNetwork(ctx, d, spec) }); err != nil {
+		return fmt.Errorf("make default network: %w", err)
+	}
+	return nil
+}
+
+// Start waits for the first pass of the loop, which is running by now.
+func (e *Engine) Start(ctx context.Context, loop *reconcile.Loop) error {
+	e.loop = loop
+	view, rev := e.View()
+	err := loop.Wait(ctx, rev, driver.Units(view)...)
+	if ctx.Err() != nil {
+		return err
+	}
+	if err != nil { // the rest works; the loop goes on trying
+		e.Log.Error("the first pass left something undone", "err", err)
+	}
+	for _, s := range view.Sandboxes {
+		e.follow(ctx, s)
+	}
+	return nil
+}
+
+// View is the current view and its revision: what the loop plans from.
+func (e *Engine) View() (driver.View, int64) {
+	s := e.now.Load()
+	return s.view, s.rev
+}
+
+// afterBoot forgets what was true of an earlier boot only: namespaces that
+// were not ours to make, and the values of sysctls, which the boot has reset.
+func (e *Engine) afterBoot(ctx context.Context) error {
+	_, err := e.commit(ctx, func(d *draft) error {
+		if d.meta.boot == e.BootID {
+			return nil
+		}
+		for _, s := range d.view.Sandboxes {
+			if d.meta.boot != "" && s.Origin != api.OriginMade {
+				e.Log.Info("drop sandbox of an earlier boot", "sandbox", s.Name, "origin", s.Origin)
+				d.deleteSandbox(s.Name)
+			}
+		}
+		for name := range d.view.Saved {
+			d.deleteSaved(name)
+		}
+		d.setBoot(e.BootID)
+		return nil
+	})
+	return err
+}
+
+// follow removes the sandbox of a `run` when its process is gone.
+func (e *Engine) follow(ctx context.Context, s *api.Sandbox) {
+	if s.Origin != api.OriginRun || s.Process == nil {
+		return
+	}
+	gone := e.Processes.Exited(ctx, *s.Process)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-gone:
+			if _, err := e.RemoveSandbox(ctx, s.Name, false); err != nil && api.CodeOf(err) != api.NotFound && ctx.Err() == nil {
+				e.Log.Error("remove the sandbox of a command that ended", "sandbox", s.Name, "err", err)
+			}
+		}
+	}()
+}
+
+// outcome of a commit.
+type outcome struct {
+	rev   int64
+	units []driver.Unit
+	view  driver.View
+}
+
+// commit lets decide draft a change of the current view and commits it. When
+// another writer was faster, it decides again on what is there then.
+func (e *Engine) commit(ctx context.Context, decide func(*draft) error) (outcome, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for tries := 0; ; tries++ {
+		d, err := e.decide(decide)
+		if err != nil {
+			return outcome{}, err
+		}
+		if d.empty() {
+			_, rev := e.View()
+			return outcome{rev: rev, view: d.view}, nil
+		}
+		rev, err := e.Store.Commit(ctx, d.txn)
+		switch {
+		case errors.Is(err, store.ErrConflict) && tries < 3:
+			if err := e.load(ctx); err != nil {
+				return outcome{}, err
+			}
+			continue
+		case err != nil:
+			return outcome{}, fmt.Errorf("commit to store: %w", err)
+		}
+		d.done(rev)
+		e.meta = d.meta
+		e.now.Store(&snapshot{view: d.view, rev: rev})
+		return outcome{rev: rev, units: d.units, view: d.view}, nil
+	}
+}
+
+// decide runs a decision on a copy; the caller holds mu.
+func (e *Engine) decide(decide func(*draft) error) (*draft, error) {
+	view, _ := e.View()
+	d := newDraft(view, e.meta)
+	if err := decide(d); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// preview says what a decision would do to the kernel, without committing it.
+func (e *Engine) preview(ctx context.Context, decide func(*draft) error) (driver.View, []string, error) {
+	e.mu.Lock()
+	d, err := e.decide(decide)
+	e.mu.Unlock()
+	if err != nil {
+		return driver.View{}, nil, err
+	}
+	ops, err := e.loop.Preview(ctx, d.view, d.units...)
+	return d.view, lines(ops), err
+}
+
+// carry commits a decision and waits until the units it touched are in the kernel.
+func (e *Engine) carry(ctx context.Context, decide func(*draft) error) (outcome, error) {
+	out, err := e.commit(ctx, decide)
+	if err != nil {
+		return out, err
+	}
+	e.loop.Trigger(out.units...)
+	return out, e.loop.Wait(ctx, out.rev, out.units...)
+}
+
+// create carries out a decision that creates an object. If the kernel refuses
+// it, undo, which deletes the object again, takes everything back.
+func (e *Engine) create(ctx context.Context, decide, undo func(*draft) error) (outcome, error) {
+	out, err := e.carry(ctx, decide)
+	if err == nil || out.rev == 0 {
+		return out, err
+	}
+	// The caller may be gone; what it began is taken back all the same.
+	if _, uerr := e.carry(context.WithoutCancel(ctx), undo); uerr != nil {
+		e.Log.Error("take back", "err", uerr)
+	}
+	return out, kernelError(err)
+}
+
+// kernelError gives what the loop reports a code.
+func kernelError(err error) error {
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return api.Errorf(api.Timeout, "%w", err).WithFix("the change is not in the kernel yet; see the daemon's log")
+	default:
+		return api.Errorf(api.Failed, "%w", err)
+	}
+}
+
+// SaveSysctls records values from before our first change.
+func (e *Engine) SaveSysctls(ctx context.Context, before map[string]string) error {
+	_, err := e.commit(ctx, func(d *draft) error {
+		for name, value := range before {
+			d.putSaved(name, value)
+		}
+		return nil
+	})
+	return err
+}
+
+// Version says what this daemon is.
+func (e *Engine) Version(context.Context) api.Version { return e.About }
+
+// Plan is the wanted state as text.
+func (e *Engine) Plan(context.Context) (string, error) {
+	return e.loop.Desired().String(), nil
+}
+
+// Diff is the ops that would be applied now.
+func (e *Engine) Diff(ctx context.Context) ([]string, error) {
+	ops, err := e.loop.Diff(ctx)
+	return lines(ops), err
+}
+
+func lines[T fmt.Stringer](ops []T) []string {
+	out := make([]string, len(ops))
+	for i, op := range ops {
+		out[i] = op.String()
+	}
+	return out
+}
+
+// status of a unit as users see it.
+func (e *Engine) status(units ...driver.Unit) *api.Status {
+	i := slices.IndexFunc(units, func(u driver.Unit) bool { return e.loop.Status(u) != nil })
+	if i < 0 {
+		return &api.Status{State: "ready"}
+	}
+	return &api.Status{State: "error", Message: e.loop.Status(units[i]).Error()}
+}
+
+// Cleanup takes everything of ours out of the kernel, puts back what was there
+// before, and forgets the saved values. The objects stay in the store: the
+// next start makes them again.
+func (e *Engine) Cleanup(ctx context.Context, k reconcile.Kernel) error {
+	if err := e.load(ctx); err != nil {
+		return fmt.Errorf("load store: %w", err)
+	}
+	stored, rev := e.View()
+	down := driver.NewView()
+	down.Down, down.Saved = true, stored.Saved
+	e.now.Store(&snapshot{view: down, rev: rev})
+	if err := reconcile.New(k, e, e.Log).Once(ctx); err != nil {
+		return err
+	}
+	e.now.Store(&snapshot{view: stored, rev: rev})
+	_, err := e.commit(ctx, func(d *draft) error {
+		for name := range d.view.Saved {
+			d.deleteSaved(name)
+		}
+		return nil
+	})
+	return err
+}

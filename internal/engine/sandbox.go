@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/driver"
+)
+
+// CreateSandbox makes a sandbox, or adopts the caller's namespace, and connects
+// it to its networks.
+func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from api.Caller, dry bool) (api.Sandbox, []string, error) {
+	op := "create sandbox " + spec.Name
+	if spec.Networks == nil {
+		spec.Networks = []api.EndpointSpec{{Network: api.DefaultNetwork}}
+	}
+	if err := spec.Validate(); err != nil {
+		return api.Sandbox{}, nil, api.InOp(op, err)
+	}
+	base, err := e.origin(spec, from)
+	if err != nil {
+		return api.Sandbox{}, nil, api.InOp(op, err)
+	}
+	decide := func(d *draft) error { return e.draftSandbox(d, base, spec) }
+	if dry {
+		view, ops, err := e.preview(ctx, decide)
+		if err != nil {
+			return api.Sandbox{}, nil, api.InOp(op, err)
+		}
+		s := *view.Sandboxes[spec.Name]
+		for _, ep := range view.EndpointsOf(s.Name) {
+			s.Endpoints = append(s.Endpoints, *ep)
+		}
+		return s, ops, nil
+	}
+	out, err := e.create(ctx, decide, func(d *draft) error {
+		if d.view.Sandboxes[spec.Name] != nil {
+			d.deleteSandbox(spec.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return api.Sandbox{}, nil, api.InOp(op, err)
+	}
+	s := out.view.Sandboxes[spec.Name]
+	e.follow(e.life, s)
+	return e.sandbox(out.view, s.Name), nil, nil
+}
+
+// origin says where the namespace comes from.
+func (e *Engine) origin(spec api.SandboxSpec, from api.Caller) (api.Sandbox, error) {
+	s := api.Sandbox{
+		Name: spec.Name, Netns: e.Namespaces.Path(spec.Name), Origin: api.OriginMade,
+		Hostname: spec.Hostname, Labels: orEmpty(spec.Labels),
+	}
+	switch {
+	case spec.Adopt && from.Netns == nil:
+		return s, api.Errorf(api.Invalid, "no namespace came with the request").WithFix("pass it as a file descriptor: towpath sandbox create --netns PATH or --pid PID")
+	case spec.Adopt:
+		cookie, err := e.Namespaces.Adopt(from.Netns)
+		s.Origin, s.Cookie = api.OriginAdopted, cookie
+		return s, err
+	case spec.Run:
+		p, err := e.Processes.Identify(from.PID)
+		if err != nil {
+			return s, api.Errorf(api.Invalid, "the calling process cannot be followed: %w", err)
+		}
+		s.Origin, s.Process = api.OriginRun, &p
+	}
+	return s, nil
+}
+
+func (e *Engine) draftSandbox(d *draft, base api.Sandbox, spec api.SandboxSpec) error {
+	for name, s := range d.view.Sandboxes {
+		if strings.EqualFold(name, spec.Name) {
+			return api.Errorf(api.AlreadyExists, "sandbox %s exists", name).WithFix("choose another name, or remove it: towpath sandbox rm %s", name)
+		}
+		if base.Cookie != 0 && s.Cookie == base.Cookie {
+			return api.Errorf(api.AlreadyExists, "the namespace is sandbox %s already", name).WithFix("use that one, or remove it: towpath sandbox rm %s", name)
+		}
+	}
+	d.putSandbox(&base)
+	for i := range spec.Networks {
+		if err := e.draftEndpoint(d, spec.Name, &spec.Networks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sandbox fills in what is not stored.
+func (e *Engine) sandbox(v driver.View, name string) api.Sandbox {
+	s := *v.Sandboxes[name]
+	s.Endpoints = []api.Endpoint{}
+	units := []driver.Unit{driver.SandboxUnit(name)}
+	for _, ep := range v.EndpointsOf(name) {
+		s.Endpoints = append(s.Endpoints, e.endpoint(ep))
+		units = append(units, driver.EndpointUnit(driver.EndpointID{Sandbox: name, Ifname: ep.Ifname}))
+	}
+	s.Status = e.status(units...)
+	return s
+}
+
+// Sandboxes are all sandboxes, by name.
+func (e *Engine) Sandboxes(context.Context) ([]api.Sandbox, error) {
+	v, _ := e.View()
+	out := []api.Sandbox{}
+	for _, name := range slices.Sorted(maps.Keys(v.Sandboxes)) {
+		out = append(out, e.sandbox(v, name))
+	}
+	return out, nil
+}
+
+// Sandbox is one sandbox by name, with what the kernel shows of it now.
+func (e *Engine) Sandbox(ctx context.Context, name string) (api.Sandbox, error) {
+	v, _ := e.View()
+	s, err := findSandbox(v, name)
+	if err != nil {
+		return api.Sandbox{}, api.InOp("inspect sandbox "+name, err)
+	}
+	out := e.sandbox(v, s.Name)
+	out.Live, err = e.Live(ctx, s, v.EndpointsOf(s.Name))
+	if err != nil { // the rest is still worth telling
+		e.Log.Warn("read live state", "sandbox", name, "err", err)
+		out.Status = &api.Status{State: "error", Message: err.Error()}
+	}
+	return out, nil
+}
+
+func findSandbox(v driver.View, name string) (*api.Sandbox, error) {
+	if s, ok := v.Sandboxes[name]; ok {
+		return s, nil
+	}
+	for _, s := range v.Sandboxes {
+		if strings.EqualFold(s.Name, name) {
+			return s, nil
+		}
+	}
+	return nil, api.Errorf(api.NotFound, "sandbox %q does not exist", name).WithFix("see: towpath sandbox ls")
+}
+
+// RemoveSandbox removes a sandbox with its endpoints. An adopted namespace
+// stays with its owner, without them.
+func (e *Engine) RemoveSandbox(ctx context.Context, name string, dry bool) ([]string, error) {
+	return e.remove(ctx, "remove sandbox "+name, dry, func(d *draft) error {
+		s, err := findSandbox(d.view, name)
+		if err != nil {
+			return err
+		}
+		d.deleteSandbox(s.Name)
+		return nil
+	})
+}

@@ -1,0 +1,215 @@
+package kernel
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Verb is what an op does.
+type Verb byte
+
+// The verbs, as `towpath diff` prints them.
+const (
+	Create Verb = '+'
+	Delete Verb = '-'
+	Change Verb = '~'
+)
+
+// Op is one step towards the wanted state. Object is the wanted one, for
+// Delete the one that is there; Old is what Change replaces.
+type Op struct {
+	Verb   Verb
+	Object Object
+	Old    Object
+	Phase  Phase // set by Diff
+}
+
+// String is "+ web: link eth0 type veth ...".
+func (o Op) String() string {
+	return string(o.Verb) + " " + o.Object.Key().NS + ": " + o.Object.String()
+}
+
+// Phase orders ops so that no prefix of them allows what neither the state
+// before nor the one after allows. Links and rules cannot change atomically
+// together, but all rules change in one transaction; so what is to go is
+// unplugged first, then the rules change, then what is to come is plugged in
+// and raised at last.
+type Phase int
+
+// The phases, in order.
+const (
+	Withdraw   Phase = iota // sockets, routes, neighbours, addresses go
+	Unplug                  // links and namespaces go
+	Rules                   // one nftables transaction
+	Forwarding              // sysctls of the host, forwarding among them
+	Plug                    // namespaces and links come, down; addresses
+	Raise                   // links go up
+	Reach                   // routes and sockets come
+	Unguard                 // a table that is not replaced goes last
+)
+
+// phase of an op; replaced says that a removed table is made anew.
+func (o Op) phase(replaced bool) Phase {
+	kind := o.Object.Key().Kind
+	switch {
+	case kind == KindTable && o.Verb == Delete && !replaced:
+		return Unguard
+	case kind.IsNFT():
+		return Rules
+	case o.Verb == Delete && (kind == KindLink || kind == KindNamespace || kind == KindUp):
+		return Unplug
+	case o.Verb == Delete:
+		return Withdraw
+	case kind == KindSysctl && o.Object.(Sysctl).Dev == "" && o.Object.Key().NS == Host:
+		return Forwarding
+	case kind == KindUp:
+		return Raise
+	case kind == KindRoute || kind == KindSocket:
+		return Reach
+	default:
+		return Plug
+	}
+}
+
+// Diff is the ops that make want out of have, in a legal and safe order.
+// Applying them to have gives want, except that a sysctl which is no longer
+// wanted stays as it is: it cannot be removed, and its former value is part of
+// the wanted state where it matters.
+func Diff(have, want State) []Op {
+	gone := vanished(have, want)
+	var ops []Op
+	for k, h := range have {
+		if _, wanted := want[k]; gone[k] == goneByItself || (!wanted && gone[k] == stays) {
+			if _, isSysctl := h.(Sysctl); !isSysctl {
+				ops = append(ops, Op{Verb: Delete, Object: h})
+			}
+		}
+	}
+	for k, w := range want {
+		h, there := have[k]
+		switch {
+		case !there || gone[k] != stays:
+			ops = append(ops, Op{Verb: Create, Object: w})
+		case h != w || needsLost(w, gone):
+			ops = append(ops, Op{Verb: Change, Object: w, Old: h})
+		}
+	}
+	sortOps(ops)
+	return ops
+}
+
+// fate of an object of the state before.
+type fate byte
+
+const (
+	stays          fate = iota
+	goneByItself        // removed by an op of its own
+	goneWithParent      // taken along by another
+)
+
+// vanished says what of have will not outlive the diff.
+func vanished(have, want State) map[Key]fate {
+	gone := map[Key]fate{}
+	for k, h := range have {
+		w, wanted := want[k]
+		if _, isSysctl := h.(Sysctl); isSysctl {
+			continue
+		}
+		if !wanted {
+			gone[k] = goneByItself
+		} else if victim, must := replaced(h, w); must {
+			gone[victim] = goneByItself
+		}
+	}
+	lost := func(k Key) bool { return gone[k] != stays }
+	lostNS := func(k Key) bool { return k.Kind == KindNamespace && lost(k) }
+	for changed := true; changed; {
+		changed = false
+		for k, h := range have {
+			if gone[k] != goneWithParent && slices.ContainsFunc(h.Parents(), lost) {
+				gone[k], changed = goneWithParent, true
+			}
+			if gone[k] == stays && slices.ContainsFunc(h.Needs(), lostNS) {
+				gone[k], changed = goneByItself, true
+			}
+		}
+	}
+	return gone
+}
+
+// replaced says which object has to be made anew because h cannot be changed
+// into w in place. A set or hook that changes its type takes the whole table:
+// rules refer to it, and a table is exchanged atomically.
+func replaced(h, w Object) (Key, bool) {
+	switch h := h.(type) {
+	case Link:
+		w, ok := w.(Link)
+		return h.Key(), !ok || h.Type != w.Type || h.Peer != w.Peer || h.PeerNS != w.PeerNS || h.PeerOf != w.PeerOf
+	case Namespace:
+		return h.Key(), h != w
+	case Set:
+		return h.Parents()[0], h != w
+	case Chain:
+		w, ok := w.(Chain)
+		return h.Parents()[0], !ok || h.Base != w.Base
+	default:
+		return Key{}, false
+	}
+}
+
+// needsLost reports whether something o refers to is made anew, so that the
+// reference has to be set again: the ports of a bridge.
+func needsLost(o Object, gone map[Key]fate) bool {
+	return slices.ContainsFunc(o.Needs(), func(k Key) bool { return gone[k] != stays })
+}
+
+func sortOps(ops []Op) {
+	made := map[Key]bool{}
+	for _, op := range ops {
+		if op.Verb == Create {
+			made[op.Object.Key()] = true
+		}
+	}
+	for i := range ops {
+		ops[i].Phase = ops[i].phase(made[ops[i].Object.Key()])
+	}
+	slices.SortFunc(ops, func(a, b Op) int {
+		return cmp.Or(
+			cmp.Compare(a.Phase, b.Phase),
+			compareVerbs(a, b),
+			cmp.Compare(level(a), level(b)),
+			compareKeys(a.Object.Key(), b.Object.Key()),
+		)
+	})
+}
+
+// compareVerbs puts removals before the rest within a phase.
+func compareVerbs(a, b Op) int {
+	return -cmp.Compare(btoi(a.Verb == Delete), btoi(b.Verb == Delete))
+}
+
+// level orders ops within a phase: bridges before their ports, the host's end
+// of a pair before the sandbox's, and the host's end raised first, since a
+// route over a link without carrier can be refused; removal the other way round.
+func level(o Op) int {
+	n := 4 * rank(o.Object.Key().Kind)
+	switch obj := o.Object.(type) {
+	case Link:
+		if obj.Master != "" {
+			n++
+		}
+		if obj.PeerOf != "" {
+			n += 2
+		}
+	case Up:
+		n += btoi(obj.NS != Host)
+	case Sysctl:
+		if obj.Dev != "" {
+			n = 4*rank(KindLink) + 3
+		}
+	}
+	if o.Verb == Delete {
+		return -n
+	}
+	return n
+}

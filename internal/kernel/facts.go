@@ -1,0 +1,57 @@
+package kernel
+
+import "slices"
+
+// Facts is what planning must know of the kernel and of what is not ours.
+type Facts struct {
+	// UplinkMTU is the MTU of the default route's link, 0 without one.
+	UplinkMTU int
+	// IPv6 is false where the kernel runs without it.
+	IPv6 bool
+	// ForceForwarding: the kernel has net.ipv6.conf.IFACE.force_forwarding (6.17).
+	ForceForwarding bool
+	// BridgeNF: frames within a bridge pass the inet hooks (net.bridge.bridge-nf-call-iptables).
+	BridgeNF bool
+	// TableFlags are the flags to protect nftables tables with, "" where the
+	// kernel (before 6.9) or the operator will not have them.
+	TableFlags string
+	// Uplinks are the host's own links, loopback and bridge ports aside.
+	Uplinks []Uplink
+}
+
+// Equal reports whether planning would see no difference.
+func (h Facts) Equal(o Facts) bool {
+	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
+		h.BridgeNF == o.BridgeNF && h.TableFlags == o.TableFlags && slices.Equal(h.Uplinks, o.Uplinks)
+}
+
+// Uplink is a link of the host that is not ours.
+type Uplink struct {
+	Name string
+	// AcceptRA is net.ipv6.conf.NAME.accept_ra: 1 stops working when the host forwards.
+	AcceptRA int
+}
+
+// Has reports whether there is an uplink of that name.
+func (h Facts) Has(dev string) bool {
+	return slices.ContainsFunc(h.Uplinks, func(l Uplink) bool { return l.Name == dev })
+}
+
+// Failure is an op that the kernel refused.
+type Failure struct {
+	Op  Op
+	Err error
+}
+
+// Event says that something may have changed behind our back.
+type Event struct {
+	// Keys are the objects to look at again. With no other field set, the
+	// event asks for a look at everything.
+	Keys []Key
+	// NS is a sandbox to look at as a whole.
+	NS string
+	// Host says that links or routes of the host that are not ours changed.
+	Host bool
+	// Why is for the log: "link v-web-eth0 was deleted".
+	Why string
+}

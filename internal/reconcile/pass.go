@@ -1,0 +1,348 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// pass makes the kernel agree with the view as far as the pending work reaches.
+func (l *Loop) pass(ctx context.Context) {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	l.mu.Lock()
+	w := l.pending
+	l.pending = work{}
+	l.mu.Unlock()
+	// Taken after the work: what triggered the work is in the view.
+	view, rev := l.source.View()
+	start := time.Now()
+	done, failures, err := l.reach(ctx, view, w)
+	if err != nil {
+		l.log.Error("pass failed", "err", err)
+		l.mark(work{full: true}) // nothing is known for sure
+		done, failures = plan{units: l.units(view, w)}, map[driver.Unit]error{}
+		for _, u := range append(done.units, driver.HostUnit) {
+			failures[u] = err
+		}
+	}
+	l.settle(rev, append(done.units, driver.HostUnit), failures)
+	if len(done.ops) > 0 || len(failures) > 0 {
+		l.log.Info("pass", "revision", rev, "units", len(done.units), "ops", len(done.ops), "failed", len(failures), "ms", time.Since(start).Milliseconds())
+	}
+}
+
+// plan is what a pass works with: the units it covers, wanted and present.
+type plan struct {
+	units []driver.Unit
+	want  map[driver.Unit]kernel.State
+	have  kernel.State
+	ops   []kernel.Op
+}
+
+// all merges the wanted states of the units.
+func (p plan) all() kernel.State {
+	all := kernel.State{}
+	for _, s := range p.want {
+		maps.Copy(all, s)
+	}
+	return all
+}
+
+// reach plans, compares and applies; it returns what it covered, and per unit what failed.
+func (l *Loop) reach(ctx context.Context, view driver.View, w work) (plan, map[driver.Unit]error, error) {
+	p, err := l.compare(ctx, view, w)
+	if err != nil {
+		return plan{}, nil, err
+	}
+	if err := l.save(ctx, view, p.ops); err != nil {
+		return p, nil, err
+	}
+	failures := l.apply(ctx, p)
+	for _, u := range p.units {
+		has := p.want[u]
+		delete(l.unsure, u)
+		if failures[u] != nil { // some of the old, some of the new: to be read next time
+			has = has.Clone()
+			for k, o := range l.owned[u] {
+				if _, ok := has[k]; !ok {
+					has[k] = o
+				}
+			}
+			l.unsure[u] = true
+		}
+		l.own(u, has)
+	}
+	return p, failures, nil
+}
+
+// compare plans the units and finds the ops. With full work everything is
+// read; otherwise what is known to be in the kernel is trusted, except for
+// units that an event or a failure cast doubt on.
+func (l *Loop) compare(ctx context.Context, view driver.View, w work) (plan, error) {
+	if w.full || w.recheck[driver.HostUnit] {
+		facts, err := l.kernel.Facts(ctx)
+		if err != nil {
+			return plan{}, fmt.Errorf("read host: %w", err)
+		}
+		if !facts.Equal(l.facts) { // every unit may plan differently now
+			w.full = true
+		}
+		l.facts = facts
+	}
+	view.Host = l.facts
+	p := plan{units: l.units(view, w), want: map[driver.Unit]kernel.State{}, have: kernel.State{}}
+	doubt := kernel.State{}
+	for _, u := range p.units {
+		p.want[u] = kernel.NewState(driver.Plan(u, view)...)
+		if w.full || w.recheck[u] || l.unsure[u] {
+			maps.Copy(doubt, l.owned[u])
+			maps.Copy(doubt, p.want[u])
+			continue
+		}
+		maps.Copy(p.have, l.owned[u])
+		for k, o := range p.want[u] { // its value before us must be known
+			if _, known := l.owned[u][k]; !known && k.Kind == kernel.KindSysctl {
+				doubt[k] = o
+			}
+		}
+	}
+	if len(doubt) > 0 || w.full {
+		seen, err := l.kernel.Observe(ctx, doubt, w.full)
+		if err != nil {
+			return plan{}, fmt.Errorf("observe: %w", err)
+		}
+		maps.Copy(p.have, seen)
+	}
+	p.ops = kernel.Diff(p.have, p.all())
+	return p, nil
+}
+
+// units a pass covers, in order.
+func (l *Loop) units(view driver.View, w work) []driver.Unit {
+	set := maps.Clone(w.units)
+	set = merge(set, w.recheck)
+	if w.full {
+		for _, u := range driver.Units(view) {
+			set = merge(set, map[driver.Unit]bool{u: true})
+		}
+		for u := range l.owned {
+			set[u] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// own remembers what a unit has in the kernel.
+func (l *Loop) own(u driver.Unit, s kernel.State) {
+	for k := range l.owned[u] {
+		if l.owner[k] == u {
+			delete(l.owner, k)
+		}
+	}
+	if len(s) == 0 {
+		delete(l.owned, u)
+		return
+	}
+	l.owned[u] = s
+	for k := range s {
+		l.owner[k] = u
+	}
+}
+
+// save puts the values that sysctls of the host have before our first change
+// into the store.
+func (l *Loop) save(ctx context.Context, view driver.View, ops []kernel.Op) error {
+	before := map[string]string{}
+	for _, op := range ops {
+		s, ok := op.Old.(kernel.Sysctl)
+		if _, saved := view.Saved[s.Name]; ok && !saved && s.NS == kernel.Host && s.Dev == "" {
+			before[s.Name] = s.Value
+		}
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	if err := l.source.SaveSysctls(ctx, before); err != nil {
+		return fmt.Errorf("save sysctls: %w", err)
+	}
+	return nil
+}
+
+// apply carries out the ops of a plan in three steps, so that what the rules
+// are to guard is not plugged in when the rules were refused.
+func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
+	unitOf := l.unitsOf(p)
+	var before, rules, after []kernel.Op
+	for _, op := range p.ops {
+		switch {
+		case op.Phase < kernel.Rules:
+			before = append(before, op)
+		case op.Phase == kernel.Rules:
+			rules = append(rules, op)
+		default:
+			after = append(after, op)
+		}
+	}
+	failures := map[driver.Unit]error{}
+	blame := func(fs []kernel.Failure) {
+		for _, f := range fs {
+			if u := unitOf[f.Op.Object.Key()]; failures[u] == nil {
+				failures[u] = f.Err
+			}
+		}
+	}
+	blame(l.kernel.Apply(ctx, before))
+	blame(l.bisect(ctx, rules, unitOf))
+	after = slices.DeleteFunc(after, func(op kernel.Op) bool {
+		u := unitOf[op.Object.Key()]
+		return failures[u] != nil || failures[driver.HostUnit] != nil
+	})
+	blame(l.kernel.Apply(ctx, after))
+	return failures
+}
+
+// unitsOf says whose each op is. What nobody wants and nobody had is garbage
+// of an earlier life, and the host's to clear away.
+func (l *Loop) unitsOf(p plan) map[kernel.Key]driver.Unit {
+	of := map[kernel.Key]driver.Unit{}
+	for _, op := range p.ops {
+		k := op.Object.Key()
+		of[k] = driver.HostUnit
+		if u, ok := l.owner[k]; ok {
+			of[k] = u
+		}
+	}
+	for u, s := range p.want {
+		for k := range s {
+			if _, ok := of[k]; ok {
+				of[k] = u
+			}
+		}
+	}
+	return of
+}
+
+// bisect applies a transaction and, when the kernel refuses it, its halves by
+// unit, until the guilty ones are found and the others are in. The host's ops
+// make the table, so they stay with every part.
+func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Key]driver.Unit) []kernel.Failure {
+	if len(ops) == 0 {
+		return nil
+	}
+	fs := l.kernel.Apply(ctx, ops)
+	if len(fs) == 0 {
+		return nil
+	}
+	groups := map[driver.Unit][]kernel.Op{}
+	for _, op := range ops {
+		u := unitOf[op.Object.Key()]
+		groups[u] = append(groups[u], op)
+	}
+	if len(groups) == 1 {
+		return fs
+	}
+	if host := groups[driver.HostUnit]; len(host) > 0 {
+		if fs := l.kernel.Apply(ctx, host); len(fs) > 0 {
+			return fs
+		}
+		delete(groups, driver.HostUnit)
+	}
+	units := slices.Sorted(maps.Keys(groups))
+	var failures []kernel.Failure
+	for _, half := range [][]driver.Unit{units[:len(units)/2], units[len(units)/2:]} {
+		part := slices.DeleteFunc(slices.Clone(ops), func(op kernel.Op) bool {
+			return !slices.Contains(half, unitOf[op.Object.Key()])
+		})
+		failures = append(failures, l.bisect(ctx, part, unitOf)...)
+	}
+	return failures
+}
+
+// maxBackoff bounds the time between tries of a failing unit.
+const maxBackoff = time.Minute
+
+// settle publishes the outcome of a pass and wakes the waiters.
+func (l *Loop) settle(rev int64, units []driver.Unit, failures map[driver.Unit]error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, u := range slices.Compact(slices.Sorted(slices.Values(units))) {
+		cause := failures[u]
+		if cause == nil {
+			delete(l.failed, u)
+			continue
+		}
+		f := l.failed[u]
+		if f == nil {
+			f = &failing{}
+			l.failed[u] = f
+		}
+		f.err = cause
+		f.next = time.Now().Add(min(time.Second<<min(f.tries, 6), maxBackoff))
+		f.tries++
+		l.log.Error("unit failed", "unit", string(u), "err", cause, "tries", f.tries)
+	}
+	l.passed = max(l.passed, rev)
+	close(l.waiters)
+	l.waiters = make(chan struct{})
+}
+
+// Diff is the ops that a pass over everything would apply now; it changes nothing.
+func (l *Loop) Diff(ctx context.Context) ([]kernel.Op, error) {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	view, _ := l.source.View()
+	p, err := l.compare(ctx, view, work{full: true})
+	return p.ops, err
+}
+
+// Preview is the ops that a pass over the units would apply if view were
+// committed; it changes nothing.
+func (l *Loop) Preview(ctx context.Context, view driver.View, units ...driver.Unit) ([]kernel.Op, error) {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	w := work{units: map[driver.Unit]bool{}}
+	for _, u := range units {
+		w.units[u] = true
+	}
+	p, err := l.compare(ctx, view, w)
+	return p.ops, err
+}
+
+// Desired is the whole wanted state.
+func (l *Loop) Desired() kernel.State {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	view, _ := l.source.View()
+	view.Host = l.facts
+	s := kernel.State{}
+	for _, u := range driver.Units(view) {
+		for _, o := range driver.Plan(u, view) {
+			s[o.Key()] = o
+		}
+	}
+	return s
+}
+
+// Facts is what the last pass knew of the host.
+func (l *Loop) Facts() kernel.Facts {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	return l.facts
+}
+
+// Once does one pass over everything, without the loop.
+func (l *Loop) Once(ctx context.Context) error {
+	l.mark(work{full: true})
+	l.pass(ctx)
+	_, rev := l.source.View()
+	l.mu.Lock()
+	units := slices.Collect(maps.Keys(l.failed))
+	l.mu.Unlock()
+	return l.Wait(ctx, rev, units...)
+}

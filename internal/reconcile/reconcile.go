@@ -1,0 +1,262 @@
+// Package reconcile makes the kernel agree with the store: one loop that
+// plans, compares, applies, retries, and tells each caller when its own change
+// is in the kernel.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// Kernel is the edge: the only way the loop sees or changes the kernel.
+type Kernel interface {
+	// Observe reads what is there of the wanted objects and, with sweep, of
+	// everything else that carries our mark.
+	Observe(ctx context.Context, want kernel.State, sweep bool) (kernel.State, error)
+	// Apply carries out ops in order. Ops of nftables are one transaction. It
+	// goes on after a failure with what does not depend on it.
+	Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure
+	// Facts reads what planning must know of the host.
+	Facts(ctx context.Context) (kernel.Facts, error)
+	// Watch tells of changes that others made. The channel closes with ctx.
+	Watch(ctx context.Context) (<-chan kernel.Event, error)
+}
+
+// Source is where intent comes from: the engine.
+type Source interface {
+	// View is the current view, with the store revision it stands for.
+	View() (driver.View, int64)
+	// SaveSysctls records the values sysctls of the host had before us; it
+	// returns when they are in the store, before anything is changed.
+	SaveSysctls(ctx context.Context, before map[string]string) error
+}
+
+// Loop is the one writer. Run it in a goroutine of its own.
+type Loop struct {
+	kernel Kernel
+	source Source
+	log    *slog.Logger
+
+	// passing is held while the kernel is read or changed.
+	passing sync.Mutex
+	// The fields below belong to whoever holds passing.
+	facts  kernel.Facts
+	owned  map[driver.Unit]kernel.State // what each unit has in the kernel, as far as we know
+	owner  map[kernel.Key]driver.Unit
+	unsure map[driver.Unit]bool // to be read before it is compared
+
+	mu      sync.Mutex // guards what follows
+	pending work
+	passed  int64 // the revision the last pass stood for
+	failed  map[driver.Unit]*failing
+	waiters chan struct{} // closed and replaced after each pass
+	wake    chan struct{}
+}
+
+// work is what the next pass has to look at.
+type work struct {
+	units   map[driver.Unit]bool
+	recheck map[driver.Unit]bool
+	full    bool
+}
+
+// failing is a unit whose last pass failed.
+type failing struct {
+	err   error
+	tries int
+	next  time.Time
+}
+
+// New makes a Loop. Its first pass looks at everything.
+func New(k Kernel, source Source, log *slog.Logger) *Loop {
+	return &Loop{
+		kernel: k, source: source, log: log,
+		owned:   map[driver.Unit]kernel.State{},
+		owner:   map[kernel.Key]driver.Unit{},
+		unsure:  map[driver.Unit]bool{},
+		pending: work{full: true},
+		failed:  map[driver.Unit]*failing{},
+		waiters: make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+// fullInterval is how often everything is read even though no event asked for it.
+const fullInterval = 5 * time.Minute
+
+// Run passes until ctx ends. A pass that fails is tried again.
+func (l *Loop) Run(ctx context.Context) error {
+	events, err := l.kernel.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watch kernel: %w", err)
+	}
+	full := time.NewTicker(fullInterval)
+	defer full.Stop()
+	l.poke()
+	for {
+		retry := time.NewTimer(l.untilRetry())
+		select {
+		case <-ctx.Done():
+			retry.Stop()
+			return nil
+		case <-l.wake:
+		case <-full.C:
+			l.mark(work{full: true})
+		case <-retry.C:
+			l.markRetries()
+		case e, ok := <-events:
+			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return errors.New("watch kernel: the stream of events ended")
+			}
+			l.note(e)
+		}
+		retry.Stop()
+		for more := true; more; { // what came meanwhile joins this pass
+			select {
+			case e, ok := <-events:
+				if more = ok; ok {
+					l.note(e)
+				}
+			default:
+				more = false
+			}
+		}
+		l.pass(ctx)
+	}
+}
+
+// Trigger asks for a pass over units whose objects have changed.
+func (l *Loop) Trigger(units ...driver.Unit) {
+	w := work{units: map[driver.Unit]bool{}}
+	for _, u := range units {
+		w.units[u] = true
+	}
+	l.mark(w)
+	l.poke()
+}
+
+func (l *Loop) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// mark adds to the work of the next pass.
+func (l *Loop) mark(w work) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending.full = l.pending.full || w.full
+	l.pending.units = merge(l.pending.units, w.units)
+	l.pending.recheck = merge(l.pending.recheck, w.recheck)
+}
+
+func merge(a, b map[driver.Unit]bool) map[driver.Unit]bool {
+	if a == nil {
+		return maps.Clone(b)
+	}
+	maps.Copy(a, b)
+	return a
+}
+
+// note turns an event into work: the units whose objects may have changed.
+func (l *Loop) note(e kernel.Event) {
+	if len(e.Keys) == 0 && !e.Host && e.NS == "" {
+		l.log.Warn("look at everything", "why", e.Why)
+		l.mark(work{full: true})
+		return
+	}
+	w := work{recheck: map[driver.Unit]bool{}}
+	if e.Host {
+		w.recheck[driver.HostUnit] = true
+	}
+	l.passing.Lock()
+	for _, k := range e.Keys {
+		if u, ok := l.owner[k]; ok {
+			w.recheck[u] = true
+		}
+	}
+	if e.NS != "" {
+		view, _ := l.source.View()
+		for _, u := range driver.TouchedBySandbox(view, e.NS) {
+			if _, ok := l.owned[u]; ok {
+				w.recheck[u] = true
+			}
+		}
+	}
+	l.passing.Unlock()
+	if len(w.recheck) > 0 {
+		l.log.Info("look again", "units", len(w.recheck), "why", e.Why)
+		l.mark(w)
+	}
+}
+
+// Wait returns when a pass has covered revision rev, with what went wrong for
+// the units named.
+func (l *Loop) Wait(ctx context.Context, rev int64, units ...driver.Unit) error {
+	for {
+		l.mu.Lock()
+		done, next := l.passed >= rev, l.waiters
+		var errs []error
+		for _, u := range units {
+			if f := l.failed[u]; f != nil && !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == f.err.Error() }) {
+				errs = append(errs, f.err)
+			}
+		}
+		l.mu.Unlock()
+		if done {
+			return errors.Join(errs...)
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for revision %d: %w", rev, ctx.Err())
+		}
+	}
+}
+
+// Status is the error of a unit's last pass, nil when the kernel holds what it asks for.
+func (l *Loop) Status(u driver.Unit) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.failed[u]; f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// untilRetry is how long until a failing unit is due.
+func (l *Loop) untilRetry() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := fullInterval
+	for _, f := range l.failed {
+		d = min(d, time.Until(f.next))
+	}
+	return max(d, 0)
+}
+
+func (l *Loop) markRetries() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	due := map[driver.Unit]bool{}
+	for u, f := range l.failed {
+		if !f.next.After(now) {
+			due[u] = true
+		}
+	}
+	l.pending.recheck = merge(l.pending.recheck, due)
+}

@@ -1,0 +1,288 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/sysctl"
+)
+
+// Apply carries out ops in order. Ops of the Rules phase are one nftables
+// transaction; links to be removed go together. After a failure it goes on with
+// what does not depend on what failed. To make what is there, or to remove what
+// is not, is no failure.
+func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
+	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}}
+	defer a.spaces.close()
+	for _, op := range ops {
+		if op.Verb != kernel.Delete {
+			a.made[op.Object.Key()] = op.Object
+		}
+	}
+	for len(ops) > 0 {
+		n := batch(ops)
+		a.run(ctx, ops[:n])
+		ops = ops[n:]
+	}
+	return a.failures
+}
+
+// batch is how many of the first ops go to the kernel together.
+func batch(ops []kernel.Op) int {
+	together := func(op kernel.Op) bool { return false }
+	switch {
+	case ops[0].Object.Key().Kind.IsNFT():
+		together = func(op kernel.Op) bool {
+			return op.Object.Key().Kind.IsNFT() && op.Object.Key().NS == ops[0].Object.Key().NS
+		}
+	case hostLinkRemoval(ops[0]):
+		together = hostLinkRemoval
+	}
+	if n := slices.IndexFunc(ops[1:], func(op kernel.Op) bool { return !together(op) }); n >= 0 {
+		return n + 1
+	}
+	return len(ops)
+}
+
+func hostLinkRemoval(op kernel.Op) bool {
+	k := op.Object.Key()
+	return op.Verb == kernel.Delete && k.Kind == kernel.KindLink && k.NS == kernel.Host
+}
+
+// applier is one Apply under way.
+type applier struct {
+	k        *Kernel
+	spaces   *spaces
+	ops      []kernel.Op
+	made     map[kernel.Key]kernel.Object // what the ops make: a pair is made whole
+	broken   map[kernel.Key]error
+	failures []kernel.Failure
+}
+
+// run carries out a batch, between its fault points.
+func (a *applier) run(ctx context.Context, ops []kernel.Op) {
+	for _, op := range ops {
+		a.k.Pass("before " + op.String())
+	}
+	switch {
+	case ops[0].Object.Key().Kind.IsNFT():
+		if err := a.rules(ctx, ops); err != nil {
+			a.fail(err, ops...)
+		}
+	case len(ops) > 1:
+		if err := a.removeLinks(ctx, ops); err != nil {
+			a.fail(err, ops...)
+		}
+	default:
+		if err := a.one(ctx, ops[0]); err != nil {
+			a.fail(fmt.Errorf("%s: %w", ops[0], err), ops[0])
+		}
+	}
+	for _, op := range ops {
+		a.k.Pass("after " + op.String())
+	}
+}
+
+func (a *applier) fail(err error, ops ...kernel.Op) {
+	for _, op := range ops {
+		a.broken[op.Object.Key()] = err
+		a.failures = append(a.failures, kernel.Failure{Op: op, Err: err})
+	}
+}
+
+// one carries out an op that stands alone.
+func (a *applier) one(ctx context.Context, op kernel.Op) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if op.Verb != kernel.Delete {
+		for _, need := range append(op.Object.Parents(), op.Object.Needs()...) {
+			if err := a.broken[need]; err != nil {
+				return fmt.Errorf("needs %s: %w", need, err)
+			}
+		}
+	}
+	switch o := op.Object.(type) {
+	case kernel.Namespace:
+		return a.namespace(op.Verb, o)
+	case kernel.Socket:
+		return a.socket(op.Verb, o)
+	}
+	sp, err := a.spaces.at(op.Object.Key().NS)
+	if err != nil {
+		if op.Verb == kernel.Delete && errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	switch o := op.Object.(type) {
+	case kernel.Link:
+		return a.link(ctx, sp, op, o)
+	case kernel.Sysctl:
+		return sysctl.Write(sp.file, o.Name, o.Value)
+	}
+	err = a.onLink(ctx, sp, op)
+	if op.Verb == kernel.Delete && gone(err) {
+		return nil
+	}
+	return err
+}
+
+// gone reports whether the kernel says that there is nothing to remove.
+func gone(err error) bool {
+	for _, e := range []error{unix.ENODEV, unix.ENOENT, unix.ESRCH, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// onLink carries out an op on something that a link has.
+func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
+	dev := deviceOf(op.Object)
+	l, err := sp.rt.LinkByName(ctx, dev)
+	if err != nil {
+		return err
+	}
+	switch o := op.Object.(type) {
+	case kernel.Up:
+		up := op.Verb != kernel.Delete
+		return sp.rt.SetLink(ctx, l.Index, rt.LinkChange{Up: &up})
+	case kernel.Address:
+		addr := rt.Address{Index: l.Index, Prefix: o.Prefix, Proto: protocol, NoDAD: true}
+		if op.Verb == kernel.Delete {
+			return sp.rt.DelAddress(ctx, addr)
+		}
+		return sp.rt.ReplaceAddress(ctx, addr)
+	case kernel.Route:
+		r := rt.Route{Dst: o.Dst, Gateway: o.Via, OIF: l.Index, Table: o.Table, Protocol: protocol, Metric: o.Metric}
+		if op.Verb == kernel.Delete {
+			return sp.rt.DelRoute(ctx, r)
+		}
+		return sp.rt.ReplaceRoute(ctx, r)
+	case kernel.Neighbour:
+		n, err := neighbour(o, l.Index)
+		switch {
+		case err != nil:
+			return err
+		case op.Verb == kernel.Delete:
+			return sp.rt.DelNeighbour(ctx, n)
+		}
+		return sp.rt.ReplaceNeighbour(ctx, n)
+	}
+	return fmt.Errorf("no way to apply %T", op.Object)
+}
+
+func deviceOf(o kernel.Object) string {
+	switch o := o.(type) {
+	case kernel.Up:
+		return o.Dev
+	case kernel.Address:
+		return o.Dev
+	case kernel.Route:
+		return o.Dev
+	case kernel.Neighbour:
+		return o.Dev
+	}
+	return ""
+}
+
+func neighbour(o kernel.Neighbour, index int) (rt.Neighbour, error) {
+	mac, err := rt.ParseMAC(o.MAC)
+	if err != nil {
+		return rt.Neighbour{}, err
+	}
+	n := rt.Neighbour{Index: index, IP: o.IP, MAC: mac, Protocol: protocol}
+	if !o.IP.IsValid() {
+		n.Family, n.State, n.Flags, n.Protocol = unix.AF_BRIDGE, unix.NUD_NOARP, unix.NTF_MASTER, 0
+	}
+	return n, nil
+}
+
+// namespace binds or lets go of a namespace.
+func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
+	path := a.k.Path(o.Name)
+	a.spaces.forget(o.Name)
+	if verb == kernel.Delete {
+		return netns.Remove(path)
+	}
+	if o.Cookie == 0 {
+		return netns.Create(path)
+	}
+	a.k.mu.Lock()
+	f := a.k.offered[o.Cookie]
+	a.k.mu.Unlock()
+	if f == nil {
+		return errors.New("the adopted namespace is not bound any more and nobody has passed it again; remove the sandbox and create it anew")
+	}
+	if err := netns.Bind(int(f.Fd()), path); err != nil {
+		return err
+	}
+	a.k.mu.Lock()
+	delete(a.k.offered, o.Cookie)
+	a.k.mu.Unlock()
+	return f.Close()
+}
+
+// socket opens or closes a socket that the daemon holds in a namespace.
+func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
+	a.k.mu.Lock()
+	old := a.k.sockets[o.Key()]
+	delete(a.k.sockets, o.Key())
+	a.k.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	if verb == kernel.Delete {
+		return nil
+	}
+	sp, err := a.spaces.at(o.NS)
+	if err != nil {
+		return err
+	}
+	var f *os.File
+	err = netns.Do(sp.file, func() error {
+		f, err = openSocket(o.Proto, o.Addr)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a.k.mu.Lock()
+	a.k.sockets[o.Key()] = f
+	a.k.mu.Unlock()
+	return nil
+}
+
+// openSocket binds in the namespace of the calling thread; a socket stays in
+// the namespace it was opened in.
+func openSocket(proto string, addr netip.AddrPort) (*os.File, error) {
+	if strings.HasPrefix(proto, "udp") {
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close() //nolint:errcheck // the duplicate is kept
+		return c.File()
+	}
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close() //nolint:errcheck // the duplicate is kept
+	return l.File()
+}

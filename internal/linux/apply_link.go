@@ -1,0 +1,214 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/rt"
+)
+
+// link makes, changes or removes one link.
+func (a *applier) link(ctx context.Context, sp *space, op kernel.Op, o kernel.Link) error {
+	switch op.Verb {
+	case kernel.Delete:
+		return removeLink(ctx, sp, o.Name)
+	case kernel.Create:
+		if o.PeerOf != "" { // came with the host's end
+			return a.changeLink(ctx, sp, o)
+		}
+		if err := a.addLink(ctx, sp, o); err != nil {
+			return err
+		}
+	}
+	return a.changeLink(ctx, sp, o)
+}
+
+func removeLink(ctx context.Context, sp *space, name string) error {
+	l, err := sp.rt.LinkByName(ctx, name)
+	if err == nil {
+		err = sp.rt.DelLink(ctx, l.Index)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+// addLink makes a bridge, or a whole veth pair, down. Where one of ours has the
+// name it is a leftover: a pair outlives its namespace for a moment.
+func (a *applier) addLink(ctx context.Context, sp *space, o kernel.Link) error {
+	err := a.tryAddLink(ctx, sp, o)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	l, lerr := sp.rt.LinkByName(ctx, o.Name)
+	switch {
+	case errors.Is(lerr, unix.ENODEV): // it was this moment; or the name is taken inside
+	case lerr != nil:
+		return lerr
+	case !ours(l):
+		return fmt.Errorf("a link named %s exists that is not Towpath's (%s, alias %q): remove or rename it: %w", o.Name, l.Kind, l.Alias, err)
+	default:
+		if derr := sp.rt.DelLink(ctx, l.Index); derr != nil && !errors.Is(derr, unix.ENODEV) {
+			return derr
+		}
+	}
+	err = a.tryAddLink(ctx, sp, o)
+	if errors.Is(err, unix.EEXIST) && o.Peer != "" {
+		return fmt.Errorf("the namespace of sandbox %s has an interface %s already: %w", o.PeerNS, o.Peer, err)
+	}
+	return err
+}
+
+func (a *applier) tryAddLink(ctx context.Context, sp *space, o kernel.Link) error {
+	spec, err := a.linkSpec(ctx, sp, o)
+	if err != nil {
+		return err
+	}
+	switch o.Type {
+	case "bridge":
+		return sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec, McastSnooping: true})
+	case "veth":
+		peer, err := a.peerSpec(o)
+		if err != nil {
+			return err
+		}
+		return sp.rt.AddVeth(ctx, rt.VethSpec{LinkSpec: spec, Peer: peer})
+	default:
+		return fmt.Errorf("no way to make a link of type %q", o.Type)
+	}
+}
+
+func (a *applier) linkSpec(ctx context.Context, sp *space, o kernel.Link) (rt.LinkSpec, error) {
+	spec := rt.LinkSpec{Name: o.Name, MTU: o.MTU, Group: linkGroup}
+	if o.MAC != "" {
+		mac, err := rt.ParseMAC(o.MAC)
+		if err != nil {
+			return spec, err
+		}
+		spec.MAC = mac
+	}
+	if o.Master != "" {
+		m, err := sp.rt.LinkByName(ctx, o.Master)
+		if err != nil {
+			return spec, err
+		}
+		spec.Master = m.Index
+	}
+	return spec, nil
+}
+
+// peerSpec is the end in the sandbox, as the op for it wants it: made with its
+// name, address and MTU in the namespace where it belongs, it never has to be
+// moved or renamed, which costs some 20 ms of RCU grace periods.
+func (a *applier) peerSpec(o kernel.Link) (rt.LinkSpec, error) {
+	spec := rt.LinkSpec{Name: o.Peer, MTU: o.MTU}
+	peer, ok := a.made[kernel.Link{NS: o.PeerNS, Name: o.Peer}.Key()].(kernel.Link)
+	if ok && peer.MAC != "" {
+		mac, err := rt.ParseMAC(peer.MAC)
+		if err != nil {
+			return spec, err
+		}
+		spec.MAC, spec.MTU = mac, peer.MTU
+	}
+	inner, err := a.spaces.at(o.PeerNS)
+	if err != nil {
+		return spec, err
+	}
+	spec.NSFD = int(inner.file.Fd())
+	return spec, nil
+}
+
+// changeLink sets what of a link differs from what is wanted.
+func (a *applier) changeLink(ctx context.Context, sp *space, o kernel.Link) error {
+	l, err := sp.rt.LinkByName(ctx, o.Name)
+	if err != nil {
+		return err
+	}
+	if o.NS == kernel.Host && !ours(l) {
+		return fmt.Errorf("link %s is not Towpath's (%s, alias %q): remove or rename it", o.Name, l.Kind, l.Alias)
+	}
+	var ch rt.LinkChange
+	if o.MTU != 0 && o.MTU != l.MTU {
+		ch.MTU = &o.MTU
+	}
+	if o.MAC != "" && o.MAC != l.MAC.String() {
+		mac, err := rt.ParseMAC(o.MAC)
+		if err != nil {
+			return err
+		}
+		ch.MAC = &mac
+	}
+	if o.NS == kernel.Host {
+		if o.Mark != l.Alias {
+			ch.Alias = &o.Mark
+		}
+		// A port of a bridge has no address of its own, and says nothing.
+		if none := true; o.Master != "" && !l.AddrGenNone && a.k.ipv6 {
+			ch.AddrGenNone = &none
+		}
+		if err := a.changePort(ctx, sp, o, l, &ch); err != nil {
+			return err
+		}
+	}
+	if ch == (rt.LinkChange{}) {
+		return nil
+	}
+	return sp.rt.SetLink(ctx, l.Index, ch)
+}
+
+// changePort adds to ch what a link is as a port of a bridge.
+func (a *applier) changePort(ctx context.Context, sp *space, o kernel.Link, l rt.Link, ch *rt.LinkChange) error {
+	master := 0
+	if o.Master != "" {
+		m, err := sp.rt.LinkByName(ctx, o.Master)
+		if err != nil {
+			return err
+		}
+		master = m.Index
+	}
+	if master != l.Master {
+		ch.Master = &master
+	}
+	has := rt.Port{}
+	if l.Port != nil && ch.Master == nil {
+		has = *l.Port
+	}
+	if master != 0 && (has.Hairpin != o.Hairpin || has.Isolated != o.Isolated) {
+		ch.Port = &rt.PortChange{Hairpin: &o.Hairpin, Isolated: &o.Isolated}
+	}
+	return nil
+}
+
+// removeLinks removes many links by one message: one by one each waits for its
+// own RCU grace period.
+func (a *applier) removeLinks(ctx context.Context, ops []kernel.Op) error {
+	group := uint32(trashGroup)
+	found := false
+	for _, op := range ops {
+		l, err := a.k.rt.LinkByName(ctx, op.Object.Key().Name)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err == nil {
+			err = a.k.rt.SetLink(ctx, l.Index, rt.LinkChange{Group: &group})
+		}
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+		found = true
+	}
+	if !found {
+		return nil
+	}
+	if err := a.k.rt.DelGroup(ctx, trashGroup); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+//go:build linux
+
+// Package linux is the edge to the kernel: it observes what is there as plain
+// state, applies ops, and watches for changes that others make. Everything else
+// of the daemon that touches the kernel's network configuration goes through it.
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/nft"
+	"github.com/towpath/towpath/internal/linux/rt"
+)
+
+// Marks of what is ours.
+const (
+	// linkGroup is IFLA_GROUP of our links ("tow" and a digit in ASCII): unlike
+	// ifalias it is set in the message that makes the link, so that no link of
+	// ours is ever without a mark.
+	linkGroup = 0x746f7700
+	// trashGroup is what links are put into to be removed by one message.
+	trashGroup = 0x746f7701
+	// protocol is the mark of addresses (IFA_PROTO), routes (RTA_PROTOCOL) and
+	// neighbours (NDA_PROTOCOL). Values from 5 up are free for routing daemons
+	// (linux/rtnetlink.h); iproute2's rt_protos gives 80 to nobody.
+	protocol = 80
+	// AliasPrefix begins the ifalias of links that are ours.
+	AliasPrefix = "towpath "
+)
+
+// tableFamily and tableName are our nftables table in each namespace.
+const tableName = "towpath"
+
+// Config says how to open a Kernel.
+type Config struct {
+	RunDir string
+	// Protect asks for table flags owner and persist where the kernel has them.
+	Protect bool
+	// Pass is told before and after each op, so that a test can kill the daemon there.
+	Pass func(point string)
+	Log  *slog.Logger
+}
+
+// Kernel is the kernel seen from one network namespace, "the host".
+type Kernel struct {
+	Config
+	self  *os.File // the host's namespace
+	rt    *rt.Conn
+	nft   *nft.Conn
+	flags string // table flags the kernel takes
+	ipv6  bool   // the kernel runs with IPv6
+
+	mu      sync.Mutex
+	offered map[uint64]*os.File // namespaces to adopt, by cookie
+	nsids   map[int]string      // sandboxes by the id the host's namespace knows them under
+	sockets map[kernel.Key]*os.File
+}
+
+// Open opens the kernel in the namespace of the calling process.
+func Open(c Config) (*Kernel, error) {
+	if err := os.MkdirAll(filepath.Join(c.RunDir, "netns"), 0o755); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	self, err := netns.Self()
+	if err != nil {
+		return nil, fmt.Errorf("open own namespace: %w", err)
+	}
+	k := &Kernel{
+		Config: c, self: self,
+		offered: map[uint64]*os.File{}, nsids: map[int]string{}, sockets: map[kernel.Key]*os.File{},
+	}
+	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
+		return nil, errors.Join(err, self.Close())
+	}
+	if k.nft, err = nft.Dial(int(self.Fd())); err != nil {
+		return nil, errors.Join(err, k.rt.Close(), self.Close())
+	}
+	_, k.ipv6 = k.number("net/ipv6/conf/all/disable_ipv6")
+	if c.Protect {
+		k.flags, err = k.probeFlags()
+	}
+	if err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// Close closes what the Kernel holds. What it made stays.
+func (k *Kernel) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	errs := []error{k.nft.Close(), k.rt.Close(), k.self.Close()}
+	for _, f := range k.offered {
+		errs = append(errs, f.Close())
+	}
+	for _, f := range k.sockets {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Path is where the namespace of a sandbox is bound.
+func (k *Kernel) Path(sandbox string) string { return filepath.Join(k.RunDir, "netns", sandbox) }
+
+// ErrSelf is what Adopt gives for the host's own namespace.
+var ErrSelf = errors.New("it is the namespace towpathd itself runs in")
+
+// Adopt identifies the namespace behind f by its cookie and keeps a handle on
+// it until an op binds it.
+func (k *Kernel) Adopt(f *os.File) (uint64, error) {
+	cookie, err := netns.Cookie(f)
+	if err != nil {
+		return 0, fmt.Errorf("identify namespace: %w", err)
+	}
+	same, err := netns.Same(f, k.self)
+	if err != nil {
+		return 0, fmt.Errorf("identify namespace: %w", err)
+	}
+	if same {
+		return 0, ErrSelf
+	}
+	kept, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return 0, fmt.Errorf("keep namespace: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if old := k.offered[cookie]; old != nil {
+		_ = old.Close()
+	}
+	k.offered[cookie] = kept
+	return cookie, nil
+}
+
+// space is one namespace opened for the length of a call. Handles cost
+// descriptors, and one that stays open would keep its namespace alive.
+type space struct {
+	file *os.File
+	rt   *rt.Conn
+	err  error
+}
+
+// spaces are the namespaces a call has opened.
+type spaces struct {
+	k    *Kernel
+	open map[string]*space
+}
+
+func (k *Kernel) spaces() *spaces { return &spaces{k: k, open: map[string]*space{}} }
+
+// at opens a namespace, once a call.
+func (s *spaces) at(ns string) (*space, error) {
+	if ns == kernel.Host {
+		return &space{file: s.k.self, rt: s.k.rt}, nil
+	}
+	if sp, ok := s.open[ns]; ok {
+		return sp, sp.err
+	}
+	sp := &space{}
+	sp.file, sp.err = netns.Open(s.k.Path(ns))
+	if sp.err == nil {
+		if sp.rt, sp.err = rt.Dial(int(sp.file.Fd())); sp.err != nil {
+			_ = sp.file.Close()
+		}
+	}
+	s.open[ns] = sp
+	return sp, sp.err
+}
+
+// forget closes a namespace before it is let go.
+func (s *spaces) forget(ns string) {
+	if sp, ok := s.open[ns]; ok && sp.err == nil {
+		_ = sp.rt.Close()
+		_ = sp.file.Close()
+	}
+	delete(s.open, ns)
+}
+
+func (s *spaces) close() {
+	for ns := range s.open {
+		s.forget(ns)
+	}
+}

@@ -1,0 +1,169 @@
+//go:build linux
+
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/mdlayher/netlink"
+	rules "github.com/towpath/towpath/internal/nft"
+	"golang.org/x/sys/unix"
+)
+
+// Monitor reports the transactions of all writers in one network namespace.
+type Monitor struct {
+	sock    *netlink.Conn
+	raw     syscall.RawConn
+	buf     []byte
+	queue   []received
+	touched []Touch
+}
+
+// Event is one transaction, or the loss of some.
+type Event struct {
+	Overrun    bool   // events were lost: read everything again; the rest is empty
+	Generation uint32 // as of Conn.Generation after the transaction
+	PortID     uint32 // netlink port of the writer, see Conn.PortID
+	ThreadID   uint32 // of the writer, in the initial pid namespace
+	Process    string // name of the writer
+	Touched    []Touch
+}
+
+// Touch names an object that a transaction changed.
+type Touch struct {
+	Family rules.Family
+	Table  string
+	Kind   string // table, chain, rule, set, element
+	Name   string // of the chain or set; "" for a table
+	Delete bool
+}
+
+// Listen opens a Monitor in the network namespace of the descriptor nsfd; 0 or
+// -1 means the namespace of the calling thread.
+func Listen(nsfd int) (*Monitor, error) {
+	config := &netlink.Config{NetNS: max(nsfd, 0), Groups: 1 << (groupNFTables - 1)}
+	sock, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
+	if err != nil {
+		return nil, fmt.Errorf("listen to nf_tables: %w", err)
+	}
+	m := &Monitor{sock: sock, buf: make([]byte, readSize)}
+	if m.raw, err = sock.SyscallConn(); err == nil {
+		err = sock.SetReadBuffer(bufferSize)
+	}
+	if err != nil {
+		sock.Close()
+		return nil, fmt.Errorf("listen to nf_tables: %w", err)
+	}
+	return m, nil
+}
+
+// Close ends the Monitor; a Next that waits returns an error.
+func (m *Monitor) Close() error {
+	if err := m.sock.Close(); err != nil {
+		return fmt.Errorf("close nf_tables monitor: %w", err)
+	}
+	return nil
+}
+
+// Next waits for the next transaction. It must not be called concurrently.
+func (m *Monitor) Next(ctx context.Context) (Event, error) {
+	var e Event
+	err := withContext(ctx, m.sock, func() error {
+		var err error
+		e, err = m.next()
+		return err
+	})
+	if err != nil {
+		return Event{}, fmt.Errorf("watch nf_tables: %w", err)
+	}
+	return e, nil
+}
+
+func (m *Monitor) next() (Event, error) {
+	for {
+		for len(m.queue) > 0 {
+			r := m.queue[0]
+			m.queue = m.queue[1:]
+			if e, ok, err := m.message(r); ok || err != nil {
+				return e, err
+			}
+		}
+		msgs, err := receive(m.raw, m.buf)
+		if errors.Is(err, unix.ENOBUFS) {
+			m.touched = nil
+			return Event{Overrun: true}, nil
+		}
+		if err != nil {
+			return Event{}, err
+		}
+		for _, r := range msgs {
+			r.body = slices.Clone(r.body)
+			m.queue = append(m.queue, r)
+		}
+	}
+}
+
+// message notes what a message touches. The last one of a transaction is
+// NFT_MSG_NEWGEN, which ends an event.
+func (m *Monitor) message(r received) (Event, bool, error) {
+	kind, ok := r.kind()
+	if !ok || len(r.body) < sizeofGenmsg {
+		return Event{}, false, nil
+	}
+	if kind == msgNewGen {
+		g, err := decodeGeneration(r.attrs())
+		e := Event{Generation: g.id, PortID: r.pid, ThreadID: g.pid, Process: g.name, Touched: m.touched}
+		m.touched = nil
+		return e, true, err
+	}
+	t, ok, err := touch(kind, r)
+	if ok && !slices.Contains(m.touched, t) {
+		m.touched = append(m.touched, t)
+	}
+	return Event{}, false, err
+}
+
+// kinds tells for each message what it is about and which attributes name the
+// table and the chain or set.
+var kinds = map[uint8]struct {
+	kind        string
+	del         bool
+	table, name uint16
+}{
+	msgNewTable:   {"table", false, attrTableName, 0},
+	msgDelTable:   {"table", true, attrTableName, 0},
+	msgNewChain:   {"chain", false, attrChainTable, attrChainName},
+	msgDelChain:   {"chain", true, attrChainTable, attrChainName},
+	msgNewRule:    {"rule", false, attrRuleTable, attrRuleChain},
+	msgDelRule:    {"rule", true, attrRuleTable, attrRuleChain},
+	msgNewSet:     {"set", false, attrSetTable, attrSetName},
+	msgDelSet:     {"set", true, attrSetTable, attrSetName},
+	msgNewSetElem: {"element", false, attrElemListTable, attrElemListSet},
+	msgDelSetElem: {"element", true, attrElemListTable, attrElemListSet},
+}
+
+// touch reads what a message is about; false for kinds not listed.
+func touch(kind uint8, r received) (Touch, bool, error) {
+	k, ok := kinds[kind]
+	if !ok {
+		return Touch{}, false, nil
+	}
+	t := Touch{Family: r.family(), Kind: k.kind, Delete: k.del}
+	ad, err := decoder(r.attrs())
+	if err != nil {
+		return t, false, fmt.Errorf("decode event: %w", err)
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case k.table:
+			t.Table = ad.String()
+		case k.name:
+			t.Name = ad.String()
+		}
+	}
+	return t, ad.Err() == nil, ad.Err()
+}

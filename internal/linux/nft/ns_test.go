@@ -1,0 +1,61 @@
+//go:build linux
+
+package nft_test
+
+import (
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/towpath/towpath/internal/linux/nft"
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace runs fn on a thread in a fresh network namespace. The thread is
+// not used again, so that nothing of the namespace is left.
+func inNamespace(t *testing.T, fn func(t *testing.T)) {
+	t.Helper()
+	done := make(chan string)
+	go func() {
+		reason := ""
+		defer func() { done <- reason }()
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			reason = "needs CAP_SYS_ADMIN for a network namespace: " + err.Error()
+			return
+		}
+		fn(t)
+	}()
+	if reason := <-done; reason != "" {
+		t.Skip(reason)
+	}
+}
+
+// dial opens a Conn in the thread's namespace.
+func dial(t *testing.T) *nft.Conn {
+	t.Helper()
+	c, err := nft.Dial(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// nftOutput runs the nft program in the thread's namespace; it skips without
+// it.
+func nftOutput(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("needs the nft program: " + err.Error())
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}

@@ -1,0 +1,364 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/sysctl"
+)
+
+// Limits on what is read from one sandbox: it belongs to a tenant, who may fill
+// it with anything.
+const (
+	sandboxRoutes   = 1024
+	sandboxDeadline = 2 * time.Second
+)
+
+// Observe reads what is there of the wanted objects, with the attributes that
+// we set and no others. With sweep it adds whatever else carries our mark. What
+// is there but not ours is left out.
+func (k *Kernel) Observe(ctx context.Context, want kernel.State, sweep bool) (kernel.State, error) {
+	o := &observer{k: k, spaces: k.spaces(), want: want, sweep: sweep, seen: kernel.State{}, links: map[string]map[string]rt.Link{}}
+	defer o.spaces.close()
+	if err := o.namespaces(); err != nil {
+		return nil, err
+	}
+	names := map[string]bool{kernel.Host: true}
+	for key := range want {
+		names[key.NS] = true
+	}
+	if err := o.namespace(ctx, kernel.Host); err != nil {
+		return nil, err
+	}
+	delete(names, kernel.Host)
+	for ns := range names {
+		if _, there := o.seen[kernel.Namespace{Name: ns}.Key()]; !there {
+			if _, err := o.spaces.at(ns); err != nil {
+				continue // no namespace: nothing in it
+			}
+		}
+		o.sandbox(ctx, ns)
+	}
+	o.peers()
+	return o.seen, nil
+}
+
+// observer is one reading.
+type observer struct {
+	k      *Kernel
+	spaces *spaces
+	want   kernel.State
+	sweep  bool
+	seen   kernel.State
+	links  map[string]map[string]rt.Link // by namespace and name
+}
+
+func (o *observer) add(obj kernel.Object) { o.seen[obj.Key()] = obj }
+
+// wanted gives the objects of one kind in one namespace.
+func wanted[T kernel.Object](o *observer, ns string) []T {
+	var out []T
+	for k, obj := range o.want {
+		if t, ok := obj.(T); ok && k.NS == ns {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// namespaces reads which are bound under the run directory.
+func (o *observer) namespaces() error {
+	entries, err := netns.List(o.k.Path(""))
+	if err != nil {
+		return fmt.Errorf("observe namespaces: %w", err)
+	}
+	for _, e := range entries {
+		ns := kernel.Namespace{Name: e.Name}
+		w, asked := o.want[ns.Key()].(kernel.Namespace)
+		switch {
+		case asked && !e.Mounted: // the daemon died before the mount
+			continue
+		case asked && w.Cookie != 0:
+			if sp, err := o.spaces.at(e.Name); err == nil {
+				ns.Cookie, _ = netns.Cookie(sp.file) // 0 differs from the one wanted
+			}
+		case !asked && !o.sweep:
+			continue
+		}
+		o.add(ns)
+	}
+	return nil
+}
+
+// sandbox reads what we want in a namespace that is not ours alone: a failure
+// there is that sandbox's, and what could not be read counts as absent.
+func (o *observer) sandbox(ctx context.Context, ns string) {
+	ctx, cancel := context.WithTimeout(ctx, sandboxDeadline)
+	defer cancel()
+	if err := o.namespace(ctx, ns); err != nil {
+		o.k.Log.Warn("observe sandbox", "sandbox", ns, "err", err)
+	}
+}
+
+func (o *observer) namespace(ctx context.Context, ns string) error {
+	sp, err := o.spaces.at(ns)
+	if err != nil {
+		return fmt.Errorf("observe %s: %w", ns, err)
+	}
+	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readNeighbours, o.readSysctls, o.readTables}
+	for _, step := range steps {
+		if err := step(ctx, sp, ns); err != nil {
+			return fmt.Errorf("observe %s: %w", ns, err)
+		}
+	}
+	o.readSockets(ns)
+	return nil
+}
+
+// ours reports whether a link carries our mark.
+func ours(l rt.Link) bool {
+	return l.Group == linkGroup || l.Group == trashGroup || strings.HasPrefix(l.Alias, AliasPrefix)
+}
+
+func (o *observer) readLinks(ctx context.Context, sp *space, ns string) error {
+	links, err := o.findLinks(ctx, sp, ns)
+	if err != nil {
+		return err
+	}
+	byIndex := map[int]string{}
+	for _, l := range links {
+		byIndex[l.Index] = l.Name
+	}
+	o.links[ns] = map[string]rt.Link{}
+	all := o.sweep && ns == kernel.Host
+	for _, l := range links {
+		o.links[ns][l.Name] = l
+		if ns == kernel.Host && !ours(l) {
+			continue
+		}
+		w, asked := o.want[kernel.Link{NS: ns, Name: l.Name}.Key()].(kernel.Link)
+		if up := (kernel.Up{NS: ns, Dev: l.Name}); l.Up && (all || o.wants(up)) {
+			o.add(up)
+		}
+		if all || asked {
+			o.add(project(l, w, asked, ns, masterName(ctx, sp, byIndex, l.Master)))
+		}
+	}
+	return nil
+}
+
+// masterName is the name of the bridge of a port, "" without one.
+func masterName(ctx context.Context, sp *space, byIndex map[int]string, index int) string {
+	if name, known := byIndex[index]; known || index == 0 {
+		return name
+	}
+	m, err := sp.rt.LinkByIndex(ctx, index)
+	if err != nil {
+		return "" // gone this moment
+	}
+	byIndex[index] = m.Name
+	return m.Name
+}
+
+func (o *observer) wants(obj kernel.Object) bool {
+	_, ok := o.want[obj.Key()]
+	return ok
+}
+
+// findLinks reads all links of the host on a sweep, else those asked for.
+func (o *observer) findLinks(ctx context.Context, sp *space, ns string) ([]rt.Link, error) {
+	if o.sweep && ns == kernel.Host {
+		return sp.rt.Links(ctx, rt.LinkFilter{})
+	}
+	names := map[string]bool{}
+	for _, l := range wanted[kernel.Link](o, ns) {
+		names[l.Name] = true
+	}
+	for _, u := range wanted[kernel.Up](o, ns) {
+		names[u.Dev] = true
+	}
+	for _, a := range wanted[kernel.Address](o, ns) {
+		names[a.Dev] = true
+	}
+	var out []rt.Link
+	for name := range names {
+		l, err := sp.rt.LinkByName(ctx, name)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// project keeps of a link what we set. The other end of a pair is filled in by peers.
+func project(l rt.Link, w kernel.Link, asked bool, ns, master string) kernel.Link {
+	out := kernel.Link{NS: ns, Name: l.Name, Type: l.Kind, MTU: l.MTU, Mark: l.Alias, Master: master}
+	if !asked || w.MAC != "" {
+		out.MAC = l.MAC.String()
+	}
+	if l.Port != nil {
+		out.Hairpin, out.Isolated = l.Port.Hairpin, l.Port.Isolated
+	}
+	if ns != kernel.Host { // the inside is the tenant's, but for what we gave it
+		out.Mark, out.Master = "", ""
+	}
+	return out
+}
+
+// peers joins the ends of pairs: an end in a sandbox is the wanted one only if
+// the kernel says that it is the other end of the host's.
+func (o *observer) peers() {
+	for key, obj := range o.want {
+		w, ok := obj.(kernel.Link)
+		if !ok || w.Peer == "" {
+			continue
+		}
+		h, there := o.seen[key].(kernel.Link)
+		if !there {
+			continue
+		}
+		inner, found := o.links[w.PeerNS][w.Peer]
+		outer := o.links[w.NS][w.Name]
+		if found && outer.PeerIndex == inner.Index && inner.PeerIndex == outer.Index && inner.Kind == "veth" {
+			h.Peer, h.PeerNS = w.Peer, w.PeerNS
+			o.add(h)
+			if in, ok := o.seen[kernel.Link{NS: w.PeerNS, Name: w.Peer}.Key()].(kernel.Link); ok {
+				in.PeerOf = w.Name
+				o.add(in)
+			}
+		}
+	}
+}
+
+// device gives the name for an index of the links read so far.
+func (o *observer) device(ns string, index int) string {
+	for name, l := range o.links[ns] {
+		if l.Index == index {
+			return name
+		}
+	}
+	return ""
+}
+
+func (o *observer) readAddresses(ctx context.Context, sp *space, ns string) error {
+	devs := map[string]bool{}
+	for _, a := range wanted[kernel.Address](o, ns) {
+		devs[a.Dev] = true
+	}
+	if o.sweep && ns == kernel.Host {
+		for name, l := range o.links[ns] {
+			devs[name] = devs[name] || ours(l)
+		}
+	}
+	for dev, look := range devs {
+		l, there := o.links[ns][dev]
+		if !there || !look {
+			continue
+		}
+		addrs, err := sp.rt.Addresses(ctx, l.Index)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			obj := kernel.Address{NS: ns, Dev: dev, Prefix: a.Prefix}
+			if o.wants(obj) || (o.sweep && a.Proto == protocol) {
+				o.add(obj)
+			}
+		}
+	}
+	return nil
+}
+
+func (o *observer) readRoutes(ctx context.Context, sp *space, ns string) error {
+	if len(wanted[kernel.Route](o, ns)) == 0 && (!o.sweep || ns != kernel.Host) {
+		return nil
+	}
+	routes, err := sp.rt.Routes(ctx, rt.RouteFilter{Protocol: protocol}, sandboxRoutes)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		obj := kernel.Route{NS: ns, Dev: o.device(ns, r.OIF), Dst: r.Dst, Via: r.Gateway, Table: r.Table, Metric: r.Metric}
+		if r.Table == unix.RT_TABLE_MAIN {
+			obj.Table = 0
+		}
+		// What we leave at 0 the kernel makes 1024 (IP6_RT_PRIO_USER).
+		if r.Dst.Addr().Is6() && r.Metric == 1024 {
+			obj.Metric = 0
+		}
+		if obj.Dev != "" {
+			o.add(obj)
+		}
+	}
+	return nil
+}
+
+func (o *observer) readNeighbours(ctx context.Context, sp *space, ns string) error {
+	for _, w := range wanted[kernel.Neighbour](o, ns) {
+		l, there := o.links[ns][w.Dev]
+		if !there {
+			var err error
+			if l, err = sp.rt.LinkByName(ctx, w.Dev); err != nil {
+				continue
+			}
+		}
+		f := rt.NeighbourFilter{Index: l.Index}
+		if !w.IP.IsValid() {
+			f.Family = unix.AF_BRIDGE
+		}
+		found, err := sp.rt.Neighbours(ctx, f, sandboxRoutes)
+		if err != nil {
+			return err
+		}
+		for _, n := range found {
+			if n.IP == w.IP && n.MAC.String() == w.MAC && n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
+				o.add(w)
+			}
+		}
+	}
+	return nil
+}
+
+func (o *observer) readSysctls(_ context.Context, sp *space, ns string) error {
+	for _, w := range wanted[kernel.Sysctl](o, ns) {
+		value, err := sysctl.Read(sp.file, w.Name)
+		var missing *sysctl.UnsupportedError
+		if errors.As(err, &missing) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		w.Value = strings.Join(strings.Fields(value), " ")
+		o.add(w)
+	}
+	return nil
+}
+
+func (o *observer) readSockets(ns string) {
+	o.k.mu.Lock()
+	defer o.k.mu.Unlock()
+	for key := range o.k.sockets {
+		if w, asked := o.want[key]; key.NS == ns && asked {
+			o.add(w)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/nft"
+	"github.com/towpath/towpath/internal/linux/rt"
+)
+
+// Watch tells of changes that others made, until ctx ends, when the channel is
+// closed. Notifications of the kernel do not say who made a change, except for
+// nftables; so of links, addresses and routes only what takes something away is
+// passed on, and the reader compares with what it wants.
+func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
+	links, err := rt.ListenAll(int(k.self.Fd()), rt.GroupLink, rt.GroupIPv4Address, rt.GroupIPv6Address,
+		rt.GroupIPv4Route, rt.GroupIPv6Route, rt.GroupIPv4Netconf, rt.GroupIPv6Netconf)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := nft.Listen(int(k.self.Fd()))
+	if err != nil {
+		return nil, errors.Join(err, links.Close())
+	}
+	w := &watcher{k: k, out: make(chan kernel.Event, 64), known: map[linkID]seenLink{}}
+	if err := w.prime(ctx); err != nil {
+		return nil, errors.Join(err, links.Close(), rules.Close())
+	}
+	done := make(chan struct{}, 2)
+	go func() { w.links(ctx, links); _ = links.Close(); done <- struct{}{} }()
+	go func() { w.rules(ctx, rules); _ = rules.Close(); done <- struct{}{} }()
+	go func() { <-done; <-done; close(w.out) }()
+	return w.out, nil
+}
+
+// netconfAll is NETCONFA_IFINDEX_ALL of linux/netconf.h: the value for all
+// links, which ip_forward is for IPv4.
+const netconfAll = -1
+
+// linkID is a link in a namespace, as notifications name it.
+type linkID struct{ nsid, index int }
+
+// seenLink is what the last notification said of a link.
+type seenLink struct {
+	name string
+	up   bool
+	ours bool
+	mtu  int
+}
+
+// watcher turns notifications into events.
+type watcher struct {
+	k     *Kernel
+	out   chan kernel.Event
+	known map[linkID]seenLink
+}
+
+// prime learns the links of the host that are there already.
+func (w *watcher) prime(ctx context.Context) error {
+	links, err := w.k.rt.Links(ctx, rt.LinkFilter{})
+	if err != nil {
+		return fmt.Errorf("watch links: %w", err)
+	}
+	for _, l := range links {
+		w.known[linkID{rt.NoNSID, l.Index}] = seenLink{l.Name, l.Up, ours(l), l.MTU}
+	}
+	return nil
+}
+
+func (w *watcher) send(ctx context.Context, e kernel.Event) {
+	select {
+	case w.out <- e:
+	case <-ctx.Done():
+	}
+}
+
+func (w *watcher) links(ctx context.Context, m *rt.Monitor) {
+	for ctx.Err() == nil {
+		e, err := m.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				w.k.Log.Error("watch links", "err", err)
+			}
+			return
+		}
+		w.link(ctx, e)
+	}
+}
+
+// link handles one notification of rtnetlink.
+func (w *watcher) link(ctx context.Context, e rt.Event) {
+	if e.Kind == rt.EventOverrun {
+		w.send(ctx, kernel.Event{Why: "the kernel dropped notifications of links"})
+		return
+	}
+	ns := kernel.Host
+	if e.NSID != rt.NoNSID {
+		w.k.mu.Lock()
+		ns = w.k.nsids[e.NSID]
+		w.k.mu.Unlock()
+		if ns == "" {
+			return // not one of our sandboxes
+		}
+	}
+	switch {
+	case e.Kind == rt.EventLink:
+		w.linkChanged(ctx, ns, e)
+	case e.Kind == rt.EventPort && e.Deleted && ns == kernel.Host:
+		w.tell(ctx, ns, kernel.Key{NS: ns, Kind: kernel.KindLink, Name: e.Link.Name}, "left its bridge")
+	case e.Kind == rt.EventAddress && e.Deleted:
+		dev := w.known[linkID{e.NSID, e.Address.Index}].name
+		w.tell(ctx, ns, kernel.Address{NS: ns, Dev: dev, Prefix: e.Address.Prefix}.Key(), "was deleted")
+	case e.Kind == rt.EventRoute && e.Deleted && e.Route.Protocol == protocol:
+		dev := w.known[linkID{e.NSID, e.Route.OIF}].name
+		w.tell(ctx, ns, kernel.Route{NS: ns, Dev: dev, Dst: e.Route.Dst}.Key(), "was deleted")
+	case e.Kind == rt.EventRoute && ns == kernel.Host && e.Route.Dst.Bits() == 0:
+		w.send(ctx, kernel.Event{Host: true, Why: "the default route of the host changed"})
+	case e.Kind == rt.EventNetconf && ns == kernel.Host && e.Netconf.Index == netconfAll && e.Netconf.Forward == 0:
+		w.send(ctx, kernel.Event{Host: true, Why: "forwarding was turned off"})
+	}
+}
+
+// tell sends what happened to an object; in a sandbox all of it is looked at.
+func (w *watcher) tell(ctx context.Context, ns string, key kernel.Key, what string) {
+	e := kernel.Event{Keys: []kernel.Key{key}, Why: key.String() + " " + what}
+	if ns != kernel.Host {
+		e = kernel.Event{NS: ns, Why: e.Why}
+	}
+	w.send(ctx, e)
+}
+
+// linkChanged compares a link with what was last heard of it.
+func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
+	id := linkID{e.NSID, e.Link.Index}
+	was, heard := w.known[id]
+	now := seenLink{e.Link.Name, e.Link.Up, ours(*e.Link), e.Link.MTU}
+	w.known[id] = now
+	if e.Deleted {
+		delete(w.known, id)
+	}
+	if ns == kernel.Host && !now.ours && !was.ours {
+		if e.Deleted || !heard || was != now {
+			w.send(ctx, kernel.Event{Host: true, Why: "link " + now.name + " of the host changed"})
+		}
+		return
+	}
+	link := kernel.Key{NS: ns, Kind: kernel.KindLink, Name: now.name}
+	switch {
+	case e.Deleted:
+		w.tell(ctx, ns, link, "was deleted")
+	case !heard:
+	case was.name != now.name:
+		link.Name = was.name
+		w.tell(ctx, ns, link, "was renamed to "+now.name)
+	case was.up && !now.up:
+		w.tell(ctx, ns, kernel.Up{NS: ns, Dev: now.name}.Key(), "is down")
+	case was.mtu != now.mtu:
+		w.tell(ctx, ns, link, "has another MTU")
+	}
+}
+
+// rules passes on what others did to our table.
+func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
+	for ctx.Err() == nil {
+		e, err := m.Next(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return
+		case err != nil:
+			w.k.Log.Error("watch rules", "err", err)
+			return
+		case e.Overrun:
+			w.send(ctx, kernel.Event{Why: "the kernel dropped notifications of rules"})
+		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, func(t nft.Touch) bool { return t.Table == tableName }):
+			w.send(ctx, kernel.Event{Why: fmt.Sprintf("%s changed table %s", e.Process, tableName)})
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/towpath/towpath/internal/ipam"
+)
+
+// config is what the flags say.
+type config struct {
+	runDir, stateDir string
+	group            string
+	logFormat        string
+	pools            []ipam.Pool
+	protect          bool
+	cleanup          bool
+}
+
+// parse reads the flags. Without a config the program ends with the code.
+func parse(args []string, stdout, stderr io.Writer) (*config, int) {
+	c := &config{}
+	fs := pflag.NewFlagSet("towpathd", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.SetOutput(stderr)
+	fs.StringVar(&c.runDir, "run-dir", "/run/towpath", "directory of the socket and the namespaces")
+	fs.StringVar(&c.stateDir, "state-dir", "/var/lib/towpath", "directory of the store")
+	pools := fs.StringArray("pool", nil, "range to take subnets from, CIDR[,size=24]; repeatable (default two private IPv4 ranges and a ULA /48)")
+	fs.StringVar(&c.group, "group", "", "group that may use the socket; that is root on the network")
+	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
+	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	fs.BoolVar(&c.cleanup, "cleanup", false, "take everything of Towpath's down, put the host's settings back, and end")
+	show := fs.Bool("version", false, "print the version and end")
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "towpathd: the daemon of Towpath. It treats the network namespace it is started in as the host.\n\nFlags:\n%s", fs.FlagUsages())
+	}
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, 0
+		}
+		fmt.Fprintf(stderr, "towpathd: %v; see --help\n", err)
+		return nil, 2
+	}
+	if *show {
+		fmt.Fprintln(stdout, "towpathd "+version)
+		return nil, 0
+	}
+	if err := c.check(fs.Args(), *pools, *protect); err != nil {
+		fmt.Fprintf(stderr, "towpathd: %v\n", err)
+		return nil, 1
+	}
+	return c, 0
+}
+
+func (c *config) check(args, pools []string, protect string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("argument %q is not expected; see --help", args[0])
+	}
+	switch protect {
+	case "auto":
+		c.protect = true
+	case "off":
+	default:
+		return fmt.Errorf("--protect-tables %q is not known; use auto or off", protect)
+	}
+	if c.logFormat != "text" && c.logFormat != "json" {
+		return fmt.Errorf("--log-format %q is not known; use text or json", c.logFormat)
+	}
+	for _, s := range pools {
+		p, err := parsePool(s)
+		if err != nil {
+			return err
+		}
+		c.pools = append(c.pools, p)
+	}
+	return nil
+}
+
+// parsePool reads CIDR[,size=N].
+func parsePool(s string) (ipam.Pool, error) {
+	cidr, opt, sized := strings.Cut(s, ",")
+	base, err := netip.ParsePrefix(cidr)
+	if err != nil || base != base.Masked() {
+		return ipam.Pool{}, fmt.Errorf("--pool %q is not an address range; write it as 10.128.0.0/12,size=24", s)
+	}
+	p := ipam.Pool{Base: base, Size: 24}
+	if base.Addr().Is6() {
+		p.Size = 64
+	}
+	if sized {
+		size, ok := strings.CutPrefix(opt, "size=")
+		if p.Size, err = strconv.Atoi(size); err != nil || !ok {
+			return p, fmt.Errorf("--pool %q: %q is not size=N", s, opt)
+		}
+	}
+	if p.Size < base.Bits() || p.Size > base.Addr().BitLen()-2 {
+		return p, fmt.Errorf("--pool %q: subnets of /%d do not fit", s, p.Size)
+	}
+	return p, nil
+}
+
+func (c *config) handler(w io.Writer) slog.Handler {
+	if c.logFormat == "json" {
+		return slog.NewJSONHandler(w, nil)
+	}
+	return slog.NewTextHandler(w, nil)
+}

@@ -1,0 +1,162 @@
+// Command towpathd is Towpath's daemon: it keeps the kernel's network
+// configuration in the namespace it runs in as the objects in its store ask.
+// This is the only place where its parts are put together.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/engine"
+	"github.com/towpath/towpath/internal/fault"
+	"github.com/towpath/towpath/internal/ipam"
+	"github.com/towpath/towpath/internal/linux"
+	"github.com/towpath/towpath/internal/reconcile"
+	"github.com/towpath/towpath/internal/server"
+	"github.com/towpath/towpath/internal/store"
+	"github.com/towpath/towpath/internal/store/bolt"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	c, code := parse(os.Args[1:], os.Stdout, os.Stderr)
+	if c == nil {
+		os.Exit(code)
+	}
+	if err := c.run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "towpathd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run is the daemon's life. What it set up stays when it ends.
+func (c *config) run(ctx context.Context) error {
+	log := slog.New(c.handler(os.Stderr))
+	points, err := faultPoints()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	db, err := bolt.Open(ctx, filepath.Join(c.stateDir, "towpath.db"))
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // each commit is on disk when it returns
+	k, err := linux.Open(linux.Config{RunDir: c.runDir, Protect: c.protect, Pass: points.Hit, Log: log})
+	if err != nil {
+		return fmt.Errorf("open kernel: %w", err)
+	}
+	defer k.Close() //nolint:errcheck // ends with the process
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	e := c.engine(points.Store(db), k, boot, log)
+	if c.cleanup {
+		return e.Cleanup(ctx, k)
+	}
+	return c.serve(ctx, e, k, log)
+}
+
+// engine puts the engine together with what it asks of the host.
+func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.Logger) *engine.Engine {
+	return engine.New(engine.Config{
+		Store: s, Namespaces: namespaces{k}, Processes: processes{},
+		Prefixes: func(ctx context.Context) ([]ipam.Taken, error) { return hostPrefixes(ctx, k) },
+		Live: func(ctx context.Context, s *api.Sandbox, eps []*api.Endpoint) (*api.Live, error) {
+			return live(ctx, k, s, eps)
+		},
+		Pools: c.pools, BootID: boot, Log: log,
+		About: api.Version{Version: version, Kernel: kernelRelease(), Boot: boot},
+	})
+}
+
+// serve runs the loop and answers requests until ctx ends.
+func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, log *slog.Logger) error {
+	l, err := server.Listen(filepath.Join(c.runDir, "towpath.sock"), c.group)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := e.Prepare(ctx); err != nil {
+		return errors.Join(fmt.Errorf("start: %w", err), l.Close())
+	}
+	loop := reconcile.New(k, e, log)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := loop.Run(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	if err := e.Start(ctx, loop); err != nil {
+		return errors.Join(fmt.Errorf("start: %w", err), l.Close())
+	}
+	log.Info("ready", "version", version, "socket", l.Addr().String())
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("notify systemd", "err", err)
+	}
+	err = server.Serve(ctx, l, server.New(e, log), log)
+	cancel(nil)
+	<-done
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// faultPoints are for the crash tests: TOWPATHD_FAULT_LOG names a file that
+// gets the name of each point passed, TOWPATHD_FAULT_AT the point to die at.
+func faultPoints() (*fault.Points, error) {
+	name, at := os.Getenv("TOWPATHD_FAULT_LOG"), 0
+	if s := os.Getenv("TOWPATHD_FAULT_AT"); s != "" {
+		if _, err := fmt.Sscan(s, &at); err != nil {
+			return nil, fmt.Errorf("TOWPATHD_FAULT_AT=%q is not a number", s)
+		}
+	}
+	if name == "" && at == 0 {
+		return nil, nil
+	}
+	if name == "" {
+		return fault.New(nil, at), nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("open fault log: %w", err)
+	}
+	return fault.New(f, at), nil
+}
+
+// bootID changes with every boot (random(4)).
+func bootID() (string, error) {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("identify boot: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

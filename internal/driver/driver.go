@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -64,10 +65,7 @@ func (v View) endpoints(match func(*api.Endpoint) bool) []*api.Endpoint {
 		}
 	}
 	slices.SortFunc(out, func(a, b *api.Endpoint) int {
-		if a.Sandbox != b.Sandbox {
-			return strings.Compare(a.Sandbox, b.Sandbox)
-		}
-		return a.Index - b.Index
+		return cmp.Or(strings.Compare(a.Sandbox, b.Sandbox), a.Index-b.Index, strings.Compare(a.Ifname, b.Ifname))
 	})
 	return out
 }

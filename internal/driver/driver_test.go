@@ -155,7 +155,7 @@ func edit(t *rapid.T, before View, v *View) []Unit {
 	id := EndpointID{s, fmt.Sprintf("eth%d", rapid.IntRange(0, 1).Draw(t, "ifname"))}
 	byNetwork := func() []Unit { return append(TouchedByNetwork(before, n), TouchedByNetwork(*v, n)...) }
 	bySandbox := func() []Unit { return append(TouchedBySandbox(before, s), TouchedBySandbox(*v, s)...) }
-	switch rapid.SampledFrom([]string{"network", "rm network", "sandbox", "rm sandbox", "connect", "disconnect"}).Draw(t, "edit") {
+	switch rapid.SampledFrom([]string{"connect", "connect", "connect", "network", "disconnect", "rm sandbox", "rm network"}).Draw(t, "edit") {
 	case "network":
 		i := int(n[1] - '0')
 		nw := network(n, i, rapid.Bool().Draw(t, "v6"))
@@ -172,11 +172,6 @@ func edit(t *rapid.T, before View, v *View) []Unit {
 		}
 		delete(v.Networks, n)
 		return byNetwork()
-	case "sandbox":
-		if v.Sandboxes[s] == nil {
-			v.Sandboxes[s] = &api.Sandbox{Name: s, Origin: rapid.SampledFrom([]string{api.OriginMade, api.OriginAdopted}).Draw(t, "origin")}
-		}
-		return bySandbox()
 	case "rm sandbox":
 		delete(v.Sandboxes, s)
 		for _, e := range v.EndpointsOf(s) {
@@ -184,12 +179,18 @@ func edit(t *rapid.T, before View, v *View) []Unit {
 		}
 		return bySandbox()
 	case "connect":
-		if v.Networks[n] == nil || v.Sandboxes[s] == nil || v.Endpoints[id] != nil {
+		if v.Endpoints[id] != nil {
 			return nil
+		}
+		if v.Networks[n] == nil {
+			v.Networks[n] = network(n, int(n[1]-'0'), rapid.Bool().Draw(t, "v6"))
+		}
+		if v.Sandboxes[s] == nil {
+			v.Sandboxes[s] = &api.Sandbox{Name: s, Origin: rapid.SampledFrom([]string{api.OriginMade, api.OriginAdopted}).Draw(t, "origin")}
 		}
 		e := connect(*v, s, n, id.Ifname, rapid.IntRange(2, 200).Draw(t, "address"))
 		e.GwPriority = rapid.IntRange(0, 1).Draw(t, "priority")
-		return bySandbox()
+		return append(byNetwork(), bySandbox()...)
 	default:
 		delete(v.Endpoints, id)
 		return bySandbox()

@@ -144,7 +144,10 @@ func replaced(h, w Object) (Key, bool) {
 	switch h := h.(type) {
 	case Link:
 		w, ok := w.(Link)
-		return h.Key(), !ok || h.Type != w.Type || h.Peer != w.Peer || h.PeerNS != w.PeerNS || h.PeerOf != w.PeerOf
+		// A port that went from one bridge to another in place, up all the
+		// while, would join two networks for a moment.
+		moved := h.Master != "" && h.Master != w.Master
+		return h.Key(), !ok || moved || h.Type != w.Type || h.Peer != w.Peer || h.PeerNS != w.PeerNS || h.PeerOf != w.PeerOf
 	case Namespace:
 		return h.Key(), h != w
 	case Set:

@@ -32,11 +32,13 @@ func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
 			a.made[op.Object.Key()] = op.Object
 		}
 	}
+	defer a.hangUp()
 	for len(ops) > 0 {
 		n := batch(ops)
 		a.run(ctx, ops[:n])
 		ops = ops[n:]
 	}
+	a.settle(ctx)
 	return a.failures
 }
 
@@ -70,6 +72,7 @@ type applier struct {
 	made     map[kernel.Key]kernel.Object // what the ops make: a pair is made whole
 	broken   map[kernel.Key]error
 	failures []kernel.Failure
+	arrivals map[string]*arrivals // by namespace
 }
 
 // run carries out a batch, between its fault points.
@@ -121,6 +124,7 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 	case kernel.Socket:
 		return a.socket(op.Verb, o)
 	}
+	a.expect(op)
 	sp, err := a.spaces.at(op.Object.Key().NS)
 	if err != nil {
 		if op.Verb == kernel.Delete && errors.Is(err, os.ErrNotExist) {

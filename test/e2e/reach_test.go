@@ -92,3 +92,28 @@ func TestTrafficOutlivesTheDaemon(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstPacket: when the verb returns, the container's first packet gets
+// through at once, and so does the first packet to it.
+func TestFirstPacket(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.must("sandbox", "create", "old")
+	old, _ := w.sandbox("old")
+	for i := range 15 {
+		name := fmt.Sprintf("new%d", i)
+		w.must("sandbox", "create", name)
+		ns, info := w.sandbox(name)
+		v4, v6 := addresses(info)
+		for what, err := range map[string]error{
+			"out, IPv4":         ns.Echo(outside4(), 400*time.Millisecond),
+			"out, IPv6":         ns.Echo(outside6(), 400*time.Millisecond),
+			"from a peer, IPv4": old.Echo(v4, 400*time.Millisecond),
+			"from a peer, IPv6": old.Echo(v6, 400*time.Millisecond),
+		} {
+			if err != nil {
+				t.Errorf("%s: first packet %s: %v", name, what, err)
+			}
+		}
+	}
+}

@@ -32,6 +32,17 @@ type Subnet struct {
 	Aux map[string]netip.Addr `json:"auxAddresses,omitempty"`
 }
 
+// Gateway modes of a network.
+const (
+	// GatewayNAT hides containers behind the host's address: the default.
+	GatewayNAT = "nat"
+	// GatewayRouted lets containers be seen with their own addresses: someone
+	// has to route them to this host. Ping comes in; the rest as without.
+	GatewayRouted = "routed"
+	// GatewayIsolated keeps the host itself off an internal network.
+	GatewayIsolated = "isolated"
+)
+
 // Network is a layer-2 segment with its address ranges. What is chosen
 // (device, subnets) is chosen when it is created and never recomputed.
 type Network struct {
@@ -47,6 +58,8 @@ type Network struct {
 	Internal bool `json:"internal"`
 	// ICC says whether containers of this network may talk to each other.
 	ICC bool `json:"icc"`
+	// GatewayMode is "nat", "routed" or "isolated".
+	GatewayMode string `json:"gatewayMode"`
 	// MTU in bytes; 0 follows the host's uplink.
 	MTU     int               `json:"mtu"`
 	Labels  map[string]string `json:"labels"`
@@ -78,13 +91,15 @@ type NetworkSpec struct {
 	IPRanges     []netip.Prefix        `json:"ipRanges,omitempty"`
 	AuxAddresses map[string]netip.Addr `json:"auxAddresses,omitempty"`
 	// IPv4 is true unless said otherwise; IPv6 false.
-	IPv4     *bool             `json:"ipv4,omitempty"`
-	IPv6     bool              `json:"ipv6,omitempty"`
-	Internal bool              `json:"internal,omitempty"`
-	ICC      *bool             `json:"icc,omitempty"`
-	MTU      int               `json:"mtu,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Options  map[string]string `json:"options,omitempty"`
+	IPv4     *bool `json:"ipv4,omitempty"`
+	IPv6     bool  `json:"ipv6,omitempty"`
+	Internal bool  `json:"internal,omitempty"`
+	ICC      *bool `json:"icc,omitempty"`
+	// GatewayMode is "nat" unless said otherwise.
+	GatewayMode string            `json:"gatewayMode,omitempty"`
+	MTU         int               `json:"mtu,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Options     map[string]string `json:"options,omitempty"`
 }
 
 // Sandbox origins: who made the namespace, which decides what happens to the
@@ -149,6 +164,9 @@ type EndpointSpec struct {
 	// GwPriority: the endpoint with the highest gives the default route; ties
 	// go to the first interface.
 	GwPriority int `json:"gwPriority,omitempty"`
+	// Sysctls of the interface, by name in either notation; IFNAME in a name
+	// stands for the interface: net.ipv4.conf.IFNAME.log_martians.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 }
 
 // Endpoint is one attachment: the pair (sandbox, interface).
@@ -163,6 +181,8 @@ type Endpoint struct {
 	Gateways   []netip.Addr   `json:"gateways"`
 	Aliases    []string       `json:"aliases"`
 	GwPriority int            `json:"gwPriority,omitempty"`
+	// Sysctls by their path under /proc/sys.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Index orders the endpoints of a sandbox: the order in which they were connected.
 	Index int `json:"index"`
 

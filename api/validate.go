@@ -93,10 +93,27 @@ func (s *NetworkSpec) Validate() error {
 	if s.MTU != 0 && s.MTU < 1280 && s.wants6() {
 		return Errorf(Invalid, "mtu %d is below 1280, the least IPv6 allows (RFC 8200)", s.MTU).WithFix("use --mtu 1280 or more")
 	}
+	if err := s.validateMode(); err != nil {
+		return err
+	}
 	if err := s.validateSubnets(v4); err != nil {
 		return err
 	}
 	return s.validateMembers()
+}
+
+func (s *NetworkSpec) validateMode() error {
+	switch s.GatewayMode {
+	case "", GatewayNAT, GatewayRouted:
+		return nil
+	case GatewayIsolated:
+		if s.Internal {
+			return nil
+		}
+		return Errorf(Invalid, "gateway mode isolated is for internal networks").WithFix("add --internal")
+	default:
+		return Errorf(Invalid, "gateway mode %q is not known", clip(s.GatewayMode)).WithFix("use nat, routed or isolated")
+	}
 }
 
 func (s *NetworkSpec) wants6() bool {
@@ -226,5 +243,28 @@ func (s *EndpointSpec) Validate() error {
 			return Errorf(Invalid, "an alias is empty")
 		}
 	}
+	for name := range s.Sysctls {
+		if _, err := InterfaceSysctl(name, "eth0"); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// InterfaceSysctl is the path under /proc/sys of a sysctl of an interface,
+// which the name calls IFNAME or by its own name. Others are refused: they
+// would be the whole namespace's, or the host's.
+func InterfaceSysctl(name, ifname string) (string, error) {
+	path := name
+	if !strings.Contains(name, "/") {
+		path = strings.NewReplacer(".", "/", "/", ".").Replace(name)
+	}
+	f := strings.Split(path, "/")
+	known := len(f) == 5 && f[0] == "net" && (f[1] == "ipv4" || f[1] == "ipv6") && (f[2] == "conf" || f[2] == "neigh")
+	if !known || f[3] != "IFNAME" && f[3] != ifname || !regexp.MustCompile(`^[a-z0-9_]+$`).MatchString(f[4]) {
+		return "", Errorf(Invalid, "sysctl %q is not one of the interface", clip(name)).
+			WithFix("use net.ipv4.conf.IFNAME.*, net.ipv6.conf.IFNAME.*, or neigh in place of conf")
+	}
+	f[3] = ifname
+	return strings.Join(f, "/"), nil
 }

@@ -37,6 +37,7 @@ func endpointFlags(f *pflag.FlagSet, spec *api.EndpointSpec) {
 	f.Var(&value[string]{to: &spec.MAC, parse: parseMAC, kind: "MAC"}, "mac-address", "MAC address of the interface")
 	f.StringArrayVar(&spec.Aliases, "alias", nil, "another name of the sandbox on this network (repeatable)")
 	f.StringVar(&spec.Ifname, "ifname", "", "name of the interface (default the next ethN)")
+	f.Var(&pairs[string]{to: &spec.Sysctls, parse: verbatim, kind: "KEY=VALUE"}, "sysctl", "a sysctl of the interface, which its name calls IFNAME (repeatable)")
 	f.IntVar(&spec.GwPriority, "gw-priority", 0, "the highest gives the default route")
 }
 

@@ -52,6 +52,7 @@ func networkFlags(f *pflag.FlagSet, spec *api.NetworkSpec, options *map[string]s
 	f.BoolVar(&spec.IPv6, "ipv6", false, "give the network IPv6")
 	f.BoolVar(&spec.Internal, "internal", false, "no way out of the host")
 	f.BoolVar(spec.ICC, "icc", true, "let containers of the network talk to each other")
+	f.StringVar(&spec.GatewayMode, "gateway-mode", api.GatewayNAT, "nat, routed (own addresses outside), or isolated (internal, without the host)")
 	f.IntVar(&spec.MTU, "mtu", 0, "largest packet in bytes (default that of the host's uplink)")
 	f.StringVar(&spec.Device, "interface-name", "", "name of the bridge (default tp-NAME)")
 	f.Var(&pairs[string]{to: &spec.Labels, parse: verbatim, kind: "KEY=VALUE", bare: true}, "label", "a label (repeatable)")
@@ -66,6 +67,8 @@ func optionFlag(key string) string {
 		return "interface-name"
 	case "com.docker.network.bridge.enable_icc":
 		return "icc"
+	case "com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6":
+		return "gateway-mode"
 	case "com.docker.network.driver.mtu", "mtu":
 		return "mtu"
 	case "com.docker.network.enable_ipv4":

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
@@ -15,6 +16,9 @@ func planNetwork(n *api.Network, v View) []kernel.Object {
 		kernel.Up{NS: kernel.Host, Dev: dev},
 	}
 	for _, s := range n.Subnets {
+		if n.GatewayMode == api.GatewayIsolated {
+			break // the host is not on this network
+		}
 		objs = append(objs, kernel.Address{NS: kernel.Host, Dev: dev, Prefix: netip.PrefixFrom(s.Gateway, s.Subnet.Bits())})
 	}
 	return append(append(objs, bridgeSysctls(n, v)...), bridgeElements(n)...)
@@ -52,7 +56,11 @@ func bridgeElements(n *api.Network) []kernel.Object {
 		element("same", dev+" . "+dev, same),
 		element("leave", dev, leave),
 	}
-	if !n.Internal {
+	switch {
+	case n.Internal:
+	case n.GatewayMode == api.GatewayRouted:
+		objs = append(objs, element("routed", dev, ""))
+	default:
 		objs = append(objs, element("nat_out", dev, ""))
 	}
 	return objs
@@ -85,42 +93,77 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a})
 		has6 = has6 || a.Addr().Is6()
 	}
-	objs = append(objs, defaultRoutes(e, v)...)
-	if v.Host.IPv6 {
-		objs = append(objs, endpointSysctl(e, has6))
+	objs = append(objs, routes(e, v)...)
+	return append(objs, endpointSysctls(e, has6, v.Host.IPv6)...)
+}
+
+// endpointSysctls: an interface without an IPv6 address of ours stays without
+// IPv6; one with takes its routes from us, not from a neighbour's advertisement.
+// What the user asked for comes on top.
+func endpointSysctls(e *api.Endpoint, has6, ipv6 bool) []kernel.Object {
+	values := map[string]string{}
+	prefix := "net/ipv6/conf/" + e.Ifname + "/"
+	switch {
+	case ipv6 && has6:
+		values[prefix+"accept_ra"] = "0"
+	case ipv6:
+		values[prefix+"disable_ipv6"] = "1"
+	}
+	maps.Copy(values, e.Sysctls)
+	var objs []kernel.Object
+	for name, value := range values {
+		objs = append(objs, kernel.Sysctl{NS: e.Sandbox, Name: name, Value: value, Dev: e.Ifname})
 	}
 	return objs
 }
 
-// endpointSysctl: an interface without an IPv6 address of ours stays without
-// IPv6; one with takes its routes from us, not from a neighbour's advertisement.
-func endpointSysctl(e *api.Endpoint, has6 bool) kernel.Object {
-	name, value := "disable_ipv6", "1"
-	if has6 {
-		name, value = "accept_ra", "0"
-	}
-	return kernel.Sysctl{NS: e.Sandbox, Name: "net/ipv6/conf/" + e.Ifname + "/" + name, Value: value, Dev: e.Ifname}
-}
+// policyTable is the first routing table, and rule priority, of endpoints that
+// do not give the default route; the endpoint's index is added. It is out of
+// the way of the tables that tools choose, and before main (priority 32766).
+const policyTable = 8000
 
-// defaultRoutes are the default routes that e, of all endpoints of its
-// sandbox, provides: per family the one with the highest priority, ties to the
-// one connected first.
-func defaultRoutes(e *api.Endpoint, v View) []kernel.Object {
+// routes of an endpoint: the default route, if of all endpoints of its sandbox
+// it is the one to give it; else a table of its own for what its addresses send,
+// so that an answer leaves by the interface the question came in on.
+func routes(e *api.Endpoint, v View) []kernel.Object {
 	var objs []kernel.Object
-	siblings := v.EndpointsOf(e.Sandbox)
-	for _, dst := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
-		best, via := (*api.Endpoint)(nil), netip.Addr{}
-		for _, s := range siblings {
-			gw, ok := gateway(s, dst.Addr().Is4(), v)
-			if ok && (best == nil || s.GwPriority > best.GwPriority) {
-				best, via = s, gw
+	for _, v4 := range []bool{true, false} {
+		gw, ok := gateway(e, v4, v)
+		if !ok {
+			continue
+		}
+		all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		if v4 {
+			all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		if givesDefault(e, v4, v) {
+			objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: all, Via: gw})
+			continue
+		}
+		table := policyTable + uint32(e.Index)
+		objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: all, Via: gw, Table: table})
+		for _, a := range e.Addresses {
+			if a.Addr().Is4() == v4 {
+				from := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
+				objs = append(objs,
+					kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: a.Masked(), Table: table},
+					kernel.Rule{NS: e.Sandbox, From: from, Table: table, Priority: table})
 			}
 		}
-		if best != nil && best.Ifname == e.Ifname {
-			objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: dst, Via: via})
-		}
 	}
 	return objs
+}
+
+// givesDefault: per family the endpoint with the highest priority, ties to the
+// one connected first.
+func givesDefault(e *api.Endpoint, v4 bool, v View) bool {
+	var best *api.Endpoint
+	for _, s := range v.EndpointsOf(e.Sandbox) {
+		if _, ok := gateway(s, v4, v); ok && (best == nil || s.GwPriority > best.GwPriority) {
+			best = s
+		}
+	}
+	return best != nil && best.Ifname == e.Ifname
 }
 
 // gateway of a family that leads out of the host, if e has one.

@@ -91,6 +91,14 @@ func TestGolden(t *testing.T) {
 			delete(v.Networks, "front")
 			delete(v.Endpoints, EndpointID{"web", "eth0"})
 		},
+		"routed": func(v *View) { v.Networks["front"].GatewayMode = api.GatewayRouted },
+		"isolated": func(v *View) {
+			v.Networks["front"].Internal, v.Networks["front"].GatewayMode = true, api.GatewayIsolated
+			v.Endpoints[EndpointID{"web", "eth0"}].Gateways = nil
+		},
+		"sysctl": func(v *View) {
+			v.Endpoints[EndpointID{"web", "eth0"}].Sysctls = map[string]string{"net/ipv4/conf/eth0/log_martians": "1"}
+		},
 		"priority": func(v *View) { v.Endpoints[EndpointID{"web", "eth1"}].GwPriority = 1 },
 		"adopted":  func(v *View) { v.Sandboxes["web"].Origin, v.Sandboxes["web"].Cookie = api.OriginAdopted, 4711 },
 		"down": func(v *View) {

@@ -208,7 +208,9 @@ func (d *draft) chooseAddresses(n *api.Network, spec *api.EndpointSpec) ([]netip
 			return nil, nil, err
 		}
 		addrs = append(addrs, netip.PrefixFrom(a, s.Subnet.Bits()))
-		gateways = append(gateways, s.Gateway)
+		if n.GatewayMode != api.GatewayIsolated {
+			gateways = append(gateways, s.Gateway)
+		}
 	}
 	return addrs, gateways, nil
 }

@@ -71,12 +71,20 @@ func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec)
 	if err != nil {
 		return err
 	}
+	sysctls := map[string]string{}
+	for name, value := range spec.Sysctls {
+		path, err := api.InterfaceSysctl(name, id.Ifname)
+		if err != nil {
+			return err
+		}
+		sysctls[path] = value
+	}
 	d.putEndpoint(&api.Endpoint{
 		Sandbox: sandbox, Network: n.Name, Ifname: id.Ifname,
 		HostIfname: ifname("v-", sandbox+"-"+id.Ifname, d.deviceTaken),
 		MAC:        mac, Addresses: addrs, Gateways: gateways,
 		Aliases: append([]string{}, spec.Aliases...), GwPriority: spec.GwPriority,
-		Index: d.nextIndex(sandbox),
+		Sysctls: sysctls, Index: d.nextIndex(sandbox),
 	})
 	return nil
 }

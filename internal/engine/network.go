@@ -59,9 +59,13 @@ func (e *Engine) draftNetwork(ctx context.Context, d *draft, spec api.NetworkSpe
 	if err != nil {
 		return err
 	}
+	mode := spec.GatewayMode
+	if mode == "" {
+		mode = api.GatewayNAT
+	}
 	d.putNetwork(&api.Network{
 		Name: spec.Name, Driver: api.DriverBridge, Device: device, MAC: newMAC(), Subnets: subnets,
-		Internal: spec.Internal, ICC: spec.ICC == nil || *spec.ICC, MTU: spec.MTU,
+		Internal: spec.Internal, ICC: spec.ICC == nil || *spec.ICC, GatewayMode: mode, MTU: spec.MTU,
 		Labels: orEmpty(spec.Labels), Options: orEmpty(spec.Options),
 	})
 	return nil

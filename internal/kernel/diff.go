@@ -38,13 +38,13 @@ type Phase int
 
 // The phases, in order.
 const (
-	Withdraw   Phase = iota // sockets, routes, neighbours, addresses go
+	Withdraw   Phase = iota // sockets, rules, routes, neighbours, addresses go
 	Unplug                  // links and namespaces go
 	Rules                   // one nftables transaction
 	Forwarding              // sysctls of the host, forwarding among them
 	Plug                    // namespaces and links come, down; addresses
 	Raise                   // links go up
-	Reach                   // routes and sockets come
+	Reach                   // routes, rules and sockets come
 	Unguard                 // a table that is not replaced goes last
 )
 
@@ -64,7 +64,7 @@ func (o Op) phase(replaced bool) Phase {
 		return Forwarding
 	case kind == KindUp:
 		return Raise
-	case kind == KindRoute || kind == KindSocket:
+	case kind == KindRoute || kind == KindRule || kind == KindSocket:
 		return Reach
 	default:
 		return Plug

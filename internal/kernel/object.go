@@ -23,6 +23,7 @@ const (
 	KindUp        Kind = "up"
 	KindAddress   Kind = "addr"
 	KindRoute     Kind = "route"
+	KindRule      Kind = "rule"
 	KindNeighbour Kind = "neigh"
 	KindSysctl    Kind = "sysctl"
 	KindSocket    Kind = "socket"
@@ -101,6 +102,15 @@ type Route struct {
 	Via     netip.Addr
 	Table   uint32 // 0 is main
 	Metric  uint32
+}
+
+// Rule sends what comes from an address to a routing table of its own: answers
+// leave by the interface the question came in on.
+type Rule struct {
+	NS       string
+	From     netip.Prefix
+	Table    uint32
+	Priority uint32
 }
 
 // Neighbour is a permanent entry of the neighbour table or, with no IP, a
@@ -225,6 +235,15 @@ func (r Route) Parents() []Key { return []Key{{r.NS, KindUp, r.Dev}} }
 
 // Needs is empty; routes come after addresses by their phase.
 func (r Route) Needs() []Key { return nil }
+
+// Key is the priority and the source, by which we tell our rules apart.
+func (r Rule) Key() Key { return Key{r.NS, KindRule, utoa(r.Priority) + " from " + r.From.String()} }
+
+// Parents is the namespace: a rule outlives the links that its table uses.
+func (r Rule) Parents() []Key { return nsParents(r.NS) }
+
+// Needs is empty.
+func (r Rule) Needs() []Key { return nil }
 
 // Key is the address, or for the forwarding database the MAC, on its link.
 func (n Neighbour) Key() Key {

@@ -183,6 +183,8 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 		return Address{NS: ns, Dev: opts["dev"], Prefix: p}, err
 	case "route":
 		return route(ns, name, opts)
+	case "rule":
+		return rule(ns, options(f[1:]))
 	case "neigh":
 		ip, err := netip.ParseAddr(name)
 		return Neighbour{NS: ns, Dev: opts["dev"], IP: ip, MAC: opts["lladdr"]}, err
@@ -222,6 +224,19 @@ func route(ns, dst string, opts map[string]string) (Object, error) {
 	metric, err := number(opts["metric"], 32)
 	r.Table, r.Metric = uint32(table), uint32(metric)
 	return r, err
+}
+
+func rule(ns string, opts map[string]string) (Object, error) {
+	from, err := netip.ParsePrefix(opts["from"])
+	if err != nil {
+		return nil, err
+	}
+	table, err := number(opts["lookup"], 32)
+	if err != nil {
+		return nil, err
+	}
+	priority, err := number(opts["priority"], 32)
+	return Rule{NS: ns, From: from, Table: uint32(table), Priority: uint32(priority)}, err
 }
 
 func number(s string, bits int) (uint64, error) {

@@ -63,7 +63,7 @@ func btoi(b bool) int {
 // rank orders kinds for building; removal goes the other way.
 func rank(k Kind) int {
 	return slices.Index([]Kind{
-		KindNamespace, KindSysctl, KindLink, KindUp, KindAddress, KindNeighbour, KindRoute,
+		KindNamespace, KindSysctl, KindLink, KindUp, KindAddress, KindNeighbour, KindRoute, KindRule,
 		KindTable, KindSet, KindChain, KindElement, KindSocket,
 	}, k)
 }

@@ -79,6 +79,11 @@ func (r Route) String() string {
 	return w.String()
 }
 
+// String is "rule from 172.20.1.2/32 lookup 1001 priority 1001".
+func (r Rule) String() string {
+	return "rule from " + r.From.String() + " lookup " + utoa(r.Table) + " priority " + utoa(r.Priority)
+}
+
 // String is "neigh 172.20.0.2 lladdr 02:... dev eth0 nud permanent", or
 // "fdb 02:... dev v-web-eth0 master static".
 func (n Neighbour) String() string {

@@ -137,6 +137,8 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 		return a.link(ctx, sp, op, o)
 	case kernel.Sysctl:
 		return sysctl.Write(sp.file, o.Name, o.Value)
+	case kernel.Rule:
+		return a.rule(ctx, sp, op.Verb, o)
 	}
 	err = a.onLink(ctx, sp, op)
 	if op.Verb == kernel.Delete && gone(err) {
@@ -191,6 +193,29 @@ func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
 	return fmt.Errorf("no way to apply %T", op.Object)
 }
 
+// rule makes or removes a rule of policy routing.
+func (a *applier) rule(ctx context.Context, sp *space, verb kernel.Verb, o kernel.Rule) error {
+	r := rt.Rule{Family: unix.AF_INET, Priority: o.Priority, Src: o.From, Table: o.Table, Protocol: protocol}
+	if o.From.Addr().Is6() {
+		r.Family = unix.AF_INET6
+	}
+	if verb == kernel.Create {
+		err := sp.rt.AddRule(ctx, r)
+		if errors.Is(err, unix.EEXIST) {
+			return nil
+		}
+		return err
+	}
+	old := rt.Rule{Family: r.Family, Priority: r.Priority, Src: r.Src, Protocol: protocol}
+	if err := sp.rt.DelRule(ctx, old); err != nil && !gone(err) {
+		return err
+	}
+	if verb == kernel.Change {
+		return sp.rt.AddRule(ctx, r)
+	}
+	return nil
+}
+
 func deviceOf(o kernel.Object) string {
 	switch o := o.(type) {
 	case kernel.Up:
@@ -222,6 +247,7 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 	path := a.k.Path(o.Name)
 	a.spaces.forget(o.Name)
 	if verb == kernel.Delete {
+		a.k.unhear(o.Name)
 		return netns.Remove(path)
 	}
 	if o.Cookie == 0 {

@@ -131,7 +131,9 @@ func (a *applier) changeLink(ctx context.Context, sp *space, o kernel.Link) erro
 	if err != nil {
 		return err
 	}
-	if o.NS == kernel.Host && !ours(l) {
+	if o.NS != kernel.Host {
+		a.k.hear(ctx, o.NS, sp, l)
+	} else if !ours(l) {
 		return fmt.Errorf("link %s is not Towpath's (%s, alias %q): remove or rename it", o.Name, l.Kind, l.Alias)
 	}
 	var ch rt.LinkChange

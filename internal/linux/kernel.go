@@ -60,6 +60,7 @@ type Kernel struct {
 	mu      sync.Mutex
 	offered map[uint64]*os.File // namespaces to adopt, by cookie
 	nsids   map[int]string      // sandboxes by the id the host's namespace knows them under
+	known   map[linkID]seenLink // links, as they were last heard of
 	sockets map[kernel.Key]*os.File
 }
 
@@ -74,7 +75,7 @@ func Open(c Config) (*Kernel, error) {
 	}
 	k := &Kernel{
 		Config: c, self: self,
-		offered: map[uint64]*os.File{}, nsids: map[int]string{}, sockets: map[kernel.Key]*os.File{},
+		offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{}, sockets: map[kernel.Key]*os.File{},
 	}
 	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
 		return nil, errors.Join(err, self.Close())
@@ -168,6 +169,8 @@ func (s *spaces) at(ns string) (*space, error) {
 	if sp.err == nil {
 		if sp.rt, sp.err = rt.Dial(int(sp.file.Fd())); sp.err != nil {
 			_ = sp.file.Close()
+		} else {
+			sp.rt.LimitLists(sandboxRoutes)
 		}
 	}
 	s.open[ns] = sp

@@ -116,7 +116,7 @@ func (o *observer) namespace(ctx context.Context, ns string) error {
 	if err != nil {
 		return fmt.Errorf("observe %s: %w", ns, err)
 	}
-	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readNeighbours, o.readSysctls, o.readTables}
+	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readRules, o.readNeighbours, o.readSysctls, o.readTables}
 	for _, step := range steps {
 		if err := step(ctx, sp, ns); err != nil {
 			return fmt.Errorf("observe %s: %w", ns, err)
@@ -139,6 +139,9 @@ func (o *observer) readLinks(ctx context.Context, sp *space, ns string) error {
 	byIndex := map[int]string{}
 	for _, l := range links {
 		byIndex[l.Index] = l.Name
+	}
+	if ns != kernel.Host {
+		o.k.hear(ctx, ns, sp, links...)
 	}
 	o.links[ns] = map[string]rt.Link{}
 	all := o.sweep && ns == kernel.Host
@@ -306,6 +309,22 @@ func (o *observer) readRoutes(ctx context.Context, sp *space, ns string) error {
 		}
 		if obj.Dev != "" {
 			o.add(obj)
+		}
+	}
+	return nil
+}
+
+func (o *observer) readRules(ctx context.Context, sp *space, ns string) error {
+	if len(wanted[kernel.Rule](o, ns)) == 0 && !o.sweep {
+		return nil
+	}
+	rules, err := sp.rt.Rules(ctx, unix.AF_UNSPEC)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.Protocol == protocol && r.Src.IsValid() {
+			o.add(kernel.Rule{NS: ns, From: r.Src, Table: r.Table, Priority: r.Priority})
 		}
 	}
 	return nil

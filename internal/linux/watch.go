@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/towpath/towpath/internal/kernel"
@@ -27,7 +28,7 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
-	w := &watcher{k: k, out: make(chan kernel.Event, 64), known: map[linkID]seenLink{}}
+	w := &watcher{k: k, out: make(chan kernel.Event, 64)}
 	if err := w.prime(ctx); err != nil {
 		return nil, errors.Join(err, links.Close(), rules.Close())
 	}
@@ -55,9 +56,43 @@ type seenLink struct {
 
 // watcher turns notifications into events.
 type watcher struct {
-	k     *Kernel
-	out   chan kernel.Event
-	known map[linkID]seenLink
+	k   *Kernel
+	out chan kernel.Event
+}
+
+func seen(l rt.Link) seenLink { return seenLink{l.Name, l.Up, ours(l), l.MTU} }
+
+// hear notes the id under which notifications from a sandbox arrive (the kernel
+// gives it with the first veth pair between the two namespaces), and links in it
+// as they were read, unless something was heard of them already.
+func (k *Kernel) hear(ctx context.Context, sandbox string, sp *space, links ...rt.Link) {
+	id, err := k.rt.NSID(ctx, int(sp.file.Fd()))
+	if err != nil || id == rt.NoNSID {
+		return // not connected
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.nsids[id] = sandbox
+	for _, l := range links {
+		if _, heard := k.known[linkID{id, l.Index}]; !heard {
+			k.known[linkID{id, l.Index}] = seen(l)
+		}
+	}
+}
+
+// unhear forgets a sandbox: the kernel gives its id to another namespace.
+func (k *Kernel) unhear(sandbox string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.known, func(l linkID, _ seenLink) bool { return l.nsid != rt.NoNSID && k.nsids[l.nsid] == sandbox })
+	maps.DeleteFunc(k.nsids, func(_ int, name string) bool { return name == sandbox })
+}
+
+// device is the name of a link as it was last heard of.
+func (k *Kernel) device(nsid, index int) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.known[linkID{nsid, index}].name
 }
 
 // prime learns the links of the host that are there already.
@@ -66,8 +101,10 @@ func (w *watcher) prime(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch links: %w", err)
 	}
+	w.k.mu.Lock()
+	defer w.k.mu.Unlock()
 	for _, l := range links {
-		w.known[linkID{rt.NoNSID, l.Index}] = seenLink{l.Name, l.Up, ours(l), l.MTU}
+		w.k.known[linkID{rt.NoNSID, l.Index}] = seen(l)
 	}
 	return nil
 }
@@ -113,10 +150,10 @@ func (w *watcher) link(ctx context.Context, e rt.Event) {
 	case e.Kind == rt.EventPort && e.Deleted && ns == kernel.Host:
 		w.tell(ctx, ns, kernel.Key{NS: ns, Kind: kernel.KindLink, Name: e.Link.Name}, "left its bridge")
 	case e.Kind == rt.EventAddress && e.Deleted:
-		dev := w.known[linkID{e.NSID, e.Address.Index}].name
+		dev := w.k.device(e.NSID, e.Address.Index)
 		w.tell(ctx, ns, kernel.Address{NS: ns, Dev: dev, Prefix: e.Address.Prefix}.Key(), "was deleted")
 	case e.Kind == rt.EventRoute && e.Deleted && e.Route.Protocol == protocol:
-		dev := w.known[linkID{e.NSID, e.Route.OIF}].name
+		dev := w.k.device(e.NSID, e.Route.OIF)
 		w.tell(ctx, ns, kernel.Route{NS: ns, Dev: dev, Dst: e.Route.Dst}.Key(), "was deleted")
 	case e.Kind == rt.EventRoute && ns == kernel.Host && e.Route.Dst.Bits() == 0:
 		w.send(ctx, kernel.Event{Host: true, Why: "the default route of the host changed"})
@@ -137,12 +174,14 @@ func (w *watcher) tell(ctx context.Context, ns string, key kernel.Key, what stri
 // linkChanged compares a link with what was last heard of it.
 func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
 	id := linkID{e.NSID, e.Link.Index}
-	was, heard := w.known[id]
-	now := seenLink{e.Link.Name, e.Link.Up, ours(*e.Link), e.Link.MTU}
-	w.known[id] = now
+	now := seen(*e.Link)
+	w.k.mu.Lock()
+	was, heard := w.k.known[id]
+	w.k.known[id] = now
 	if e.Deleted {
-		delete(w.known, id)
+		delete(w.k.known, id)
 	}
+	w.k.mu.Unlock()
 	if ns == kernel.Host && !now.ours && !was.ours {
 		if e.Deleted || !heard || was != now {
 			w.send(ctx, kernel.Event{Host: true, Why: "link " + now.name + " of the host changed"})

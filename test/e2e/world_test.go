@@ -266,6 +266,34 @@ func (w *world) clean() {
 	}
 }
 
+// eventually waits until something holds, at most for the patience. The looks
+// are ten milliseconds apart: the kernel tells nobody of all that is looked at.
+func (w *world) eventually(what string, holds func() bool) {
+	w.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			w.Fatalf("not within %s: %s\nlog:\n%s", patience, what, w.log)
+		}
+	}
+}
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// refusesTCP checks that no TCP connection gets through.
+func refusesTCP(w *world, from, to *testnet.NS, addr netip.Addr) {
+	w.Helper()
+	l := to.ListenTCP(w, netip.AddrPortFrom(addr, 0))
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(w.Context(), impatience)
+	defer cancel()
+	if c, err := from.DialTCP(ctx, netip.MustParseAddrPort(l.Addr().String())); err == nil {
+		c.Close()
+		w.Errorf("%s opened TCP to %s of %s, which must not be", from.Name, addr, to.Name)
+	}
+}
+
 // patience and impatience bound waiting for what should come and for what should not.
 const (
 	patience   = 5 * time.Second
@@ -303,15 +331,7 @@ func reaches(w *world, from, to *testnet.NS, addr netip.Addr) netip.Addr {
 // cut checks that neither TCP nor ping gets through.
 func cut(w *world, from, to *testnet.NS, addr netip.Addr) {
 	w.Helper()
-	l := to.ListenTCP(w, netip.AddrPortFrom(addr, 0))
-	defer l.Close()
-	ctx, cancel := context.WithTimeout(w.Context(), impatience)
-	defer cancel()
-	c, err := from.DialTCP(ctx, netip.MustParseAddrPort(l.Addr().String()))
-	if err == nil {
-		c.Close()
-		w.Errorf("%s opened TCP to %s of %s, which must not be", from.Name, addr, to.Name)
-	}
+	refusesTCP(w, from, to, addr)
 	if err := from.Echo(addr, impatience); err == nil {
 		w.Errorf("%s pinged %s of %s, which must not be", from.Name, addr, to.Name)
 	}

@@ -30,13 +30,13 @@ func ParseRule(f Family, text string, sets ...Set) (Rule, error) {
 // compile turns the tokens of one rule into expressions.
 func compile(f Family, toks []token, sets []Set) (Rule, error) {
 	c := compiler{reader: reader{toks: toks}, known: newHeaders(f), sets: sets}
-	if c.done() {
-		return Rule{}, errors.New("rule is empty")
-	}
 	for !c.done() {
 		if err := c.statement(); err != nil {
 			return Rule{}, err
 		}
+	}
+	if len(c.out) == 0 {
+		return Rule{}, errors.New("rule is empty")
 	}
 	return Rule{Family: f, Exprs: c.out, Comment: c.comment}, nil
 }

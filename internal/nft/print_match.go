@@ -178,17 +178,18 @@ func (p *printer) splitFields(load Payload, e Cmp) bool {
 		if !ok || f.typ.size > len(data) {
 			return false
 		}
-		text := f.proto + " " + f.name + " " + f.typ.format(data[:f.typ.size])
-		parts = append(parts, item{text: text, needs: []string{f.proto}})
-		known.learn(Payload{Base: load.Base, Offset: at, Len: uint32(f.typ.size)}, data[:f.typ.size])
+		value := data[:f.typ.size]
+		part := Payload{DReg: 1, Base: load.Base, Offset: at, Len: uint32(f.typ.size)}
+		it := item{text: f.proto + " " + f.name + " " + f.typ.format(value), needs: []string{f.proto}}
+		it.exprs = match{part, value}.exprs()
+		if known.learn(part, value) {
+			it.load, it.data = part, value
+		}
+		parts = append(parts, it)
 		data, at = data[f.typ.size:], at+uint32(f.typ.size)
 	}
-	texts := make([]string, len(parts))
-	for i, it := range parts {
-		texts[i] = it.text
-	}
-	p.emit(item{text: strings.Join(texts, " "), needs: parts[0].needs}, e)
-	p.known = known
+	p.known, p.pending = known, nil
+	p.items = append(p.items, parts...)
 	return true
 }
 

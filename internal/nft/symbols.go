@@ -67,7 +67,6 @@ var (
 	}
 	booleanSymbols  = []symbol{{"exists", 1}, {"missing", 0}}
 	logLevelSymbols = []symbol{{"emerg", 0}, {"alert", 1}, {"crit", 2}, {"err", 3}, {"warn", 4}, {"notice", 5}, {"info", 6}, {"debug", 7}, {"audit", 8}}
-	verdictSymbols  = []symbol{{"drop", 0}, {"accept", 1}}
 	// metaKeys has every NFT_META_* key by nft's name.
 	metaKeys = []metaKey{
 		{"length", 0, integer(4, true, styleInt), false},

@@ -57,7 +57,8 @@ func (s SetDef) String() string {
 	if s.Size != 0 {
 		fmt.Fprintf(&b, "\t\tsize %d\n", s.Size)
 	}
-	if s.Flags != 0 {
+	// With a default timeout nft leaves the lone flag out.
+	if s.Flags != 0 && (s.Flags != SetTimeout || s.Timeout == 0) {
 		fmt.Fprintf(&b, "\t\tflags %s\n", flagNames(setFlagSymbols, uint64(s.Flags)))
 	}
 	if s.Timeout != 0 {

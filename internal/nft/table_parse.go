@@ -161,12 +161,13 @@ func (r *tableReader) setEntry(s *SetDef) error {
 		return r.types(s)
 	case r.accept("flags"):
 		v, err = r.flags(setFlagSymbols)
-		s.Flags = SetFlags(v)
+		s.Flags |= SetFlags(v)
 	case r.accept("size"):
 		v, err = r.number(32)
 		s.Size = uint32(v)
 	case r.accept("timeout"):
 		s.Timeout, err = parseDuration(r.next().text)
+		s.Flags |= SetTimeout
 	case r.accept("elements"):
 		return r.elements(s)
 	case r.accept("comment"):

@@ -129,6 +129,7 @@ func describeFIB(e FIB) (term, bool) {
 		t := term{text: "fib " + strings.Join(parts, " . ") + " " + r.name, load: e, typ: r.typ}
 		if e.Flags&FIBPresent != 0 {
 			t.typ = mustType("boolean")
+			t.typ.size = 4 // as the result it replaces
 		}
 		return t, true
 	}

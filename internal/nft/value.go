@@ -205,7 +205,7 @@ func (t dataType) parseSpan(tok token) (first, last []byte, err error) {
 	}
 	b, err := t.parse(tok)
 	from, to, isRange := strings.Cut(tok.text, "-")
-	if err == nil || tok.quoted || !isRange {
+	if err == nil || tok.quoted || !isRange || t.style == styleFlags {
 		return b, nil, err
 	}
 	if first, err = t.parse(token{text: from}); err != nil {

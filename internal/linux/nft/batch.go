@@ -88,8 +88,8 @@ func (b *Batch) DeleteChain(c rules.Chain) {
 	b.one("delete chain "+chainText(c), msgDelChain, 0, c.Family, attrs, err)
 }
 
-// AddDevices adds devices to a base chain of the netdev family. A device that
-// does not exist is an error before Linux 6.16 only.
+// AddDevices adds devices to a base chain of the netdev family. Linux 6.18 takes
+// devices that do not exist yet, older kernels refuse them.
 func (b *Batch) AddDevices(c rules.Chain, devices []string) {
 	attrs, err := encodeChain(c, devices, false)
 	b.one(fmt.Sprintf("add devices %q to chain %s", devices, chainText(c)), msgNewChain, netlink.Create, c.Family, attrs, err)
@@ -268,7 +268,8 @@ var ErrTooLarge = errors.New("transaction larger than the send buffer of the soc
 var ErrTableFlags = errors.New("kernel without table flags owner and persist")
 
 // Commit sends the batch as one atomic transaction and waits for the answer.
-// An empty batch does nothing.
+// An empty batch does nothing. A refusal is an *OpError. When ctx ends in the
+// middle, the transaction may have happened.
 func (c *Conn) Commit(ctx context.Context, b *Batch) error {
 	if len(b.errs) > 0 {
 		return fmt.Errorf("commit nf_tables: %w", errors.Join(b.errs...))

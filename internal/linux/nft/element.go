@@ -151,6 +151,7 @@ func elementSize(e rawElement) int {
 	return 96 + len(e.Key) + len(e.KeyEnd) + len(e.Data) + len(e.Comment) + len(e.Verdict.Chain)
 }
 
+// encodeElements names the set and elements of it; with none it names all.
 func encodeElements(s rules.Set, id uint32, elements []rawElement, keysOnly bool) ([]byte, error) {
 	for _, e := range elements {
 		if len(e.Comment) > rules.MaxComment {
@@ -163,6 +164,9 @@ func encodeElements(s rules.Set, id uint32, elements []rawElement, keysOnly bool
 		ae.String(attrElemListSet, s.Name)
 		if id != 0 {
 			ae.Uint32(attrElemListSetID, id)
+		}
+		if len(elements) == 0 {
+			return
 		}
 		nested(ae, attrElemListElements, func(l *netlink.AttributeEncoder) {
 			for _, e := range elements {

@@ -127,41 +127,49 @@ func (m *Monitor) message(r received) (Event, bool, error) {
 	return Event{}, false, err
 }
 
-// kinds tells for each message what it is about and which attributes name the
-// table and the chain or set.
-var kinds = map[uint8]struct {
-	kind        string
-	del         bool
-	table, name uint16
-}{
-	msgNewTable:   {"table", false, attrTableName, 0},
-	msgDelTable:   {"table", true, attrTableName, 0},
-	msgNewChain:   {"chain", false, attrChainTable, attrChainName},
-	msgDelChain:   {"chain", true, attrChainTable, attrChainName},
-	msgNewRule:    {"rule", false, attrRuleTable, attrRuleChain},
-	msgDelRule:    {"rule", true, attrRuleTable, attrRuleChain},
-	msgNewSet:     {"set", false, attrSetTable, attrSetName},
-	msgDelSet:     {"set", true, attrSetTable, attrSetName},
-	msgNewSetElem: {"element", false, attrElemListTable, attrElemListSet},
-	msgDelSetElem: {"element", true, attrElemListTable, attrElemListSet},
+// subject tells what a message is about and which attributes name the table
+// and the chain or set; kind is "" for messages that are not reported.
+func subject(msg uint8) (kind string, table, name uint16) {
+	switch msg {
+	case msgNewTable, msgDelTable:
+		return "table", attrTableName, 0
+	case msgNewChain, msgDelChain:
+		return "chain", attrChainTable, attrChainName
+	case msgNewRule, msgDelRule:
+		return "rule", attrRuleTable, attrRuleChain
+	case msgNewSet, msgDelSet:
+		return "set", attrSetTable, attrSetName
+	case msgNewSetElem, msgDelSetElem:
+		return "element", attrElemListTable, attrElemListSet
+	}
+	return "", 0, 0
 }
 
-// touch reads what a message is about; false for kinds not listed.
-func touch(kind uint8, r received) (Touch, bool, error) {
-	k, ok := kinds[kind]
-	if !ok {
+// deletes reports whether the message tells of a removal.
+func deletes(msg uint8) bool {
+	switch msg {
+	case msgDelTable, msgDelChain, msgDelRule, msgDelSet, msgDelSetElem:
+		return true
+	}
+	return false
+}
+
+// touch reads what a message is about; false for kinds that are not reported.
+func touch(msg uint8, r received) (Touch, bool, error) {
+	kind, table, name := subject(msg)
+	if kind == "" {
 		return Touch{}, false, nil
 	}
-	t := Touch{Family: r.family(), Kind: k.kind, Delete: k.del}
+	t := Touch{Family: r.family(), Kind: kind, Delete: deletes(msg)}
 	ad, err := decoder(r.attrs())
 	if err != nil {
 		return t, false, fmt.Errorf("decode event: %w", err)
 	}
 	for ad.Next() {
 		switch ad.Type() {
-		case k.table:
+		case table:
 			t.Table = ad.String()
-		case k.name:
+		case name:
 			t.Name = ad.String()
 		}
 	}

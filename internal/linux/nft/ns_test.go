@@ -43,13 +43,19 @@ func dial(t *testing.T) *nft.Conn {
 	return c
 }
 
+// nftVersion is the version whose listings the tests compare with.
+const nftVersion = "v1.0.6"
+
 // nftOutput runs the nft program in the thread's namespace; it skips without
-// it.
+// that version of it.
 func nftOutput(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("nft")
 	if err != nil {
 		t.Skip("needs the nft program: " + err.Error())
+	}
+	if version, err := exec.Command(path, "--version").Output(); err != nil || !strings.Contains(string(version), nftVersion) {
+		t.Skipf("needs nft %s: have %s, %v", nftVersion, version, err)
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Stdin = strings.NewReader(stdin)

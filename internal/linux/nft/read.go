@@ -247,13 +247,37 @@ func (c *Conn) Elements(ctx context.Context, s rules.Set) ([]rules.Element, erro
 }
 
 // Rules lists the rules of a chain in order, with the content of their
-// anonymous sets and their comments. Counters have their values.
+// anonymous sets and their comments, as of one generation. Counters have their
+// values.
 func (c *Conn) Rules(ctx context.Context, f rules.Family, table, chain string) ([]rules.Rule, error) {
-	sets, err := c.allSets(ctx, f, table)
-	if err != nil {
-		return nil, err
+	return atOneGeneration(ctx, c, func() ([]rules.Rule, error) {
+		sets, err := c.allSets(ctx, f, table)
+		if err != nil {
+			return nil, err
+		}
+		return c.rules(ctx, f, table, chain, sets)
+	})
+}
+
+// atOneGeneration reads until no transaction came between. An error of a read
+// that one did come between, such as a set that is gone, does not count.
+func atOneGeneration[T any](ctx context.Context, c *Conn, read func() (T, error)) (T, error) {
+	var zero T
+	for range dumpTries {
+		before, err := c.Generation(ctx)
+		if err != nil {
+			return zero, err
+		}
+		v, readErr := read()
+		after, err := c.Generation(ctx)
+		if err != nil {
+			return zero, err
+		}
+		if before == after {
+			return v, readErr
+		}
 	}
-	return c.rules(ctx, f, table, chain, sets)
+	return zero, fmt.Errorf("read nf_tables: %w", ErrInterrupted)
 }
 
 func (c *Conn) rules(ctx context.Context, f rules.Family, table, chain string, sets []kernelSet) ([]rules.Rule, error) {
@@ -305,21 +329,7 @@ func (c *Conn) fillAnonymous(ctx context.Context, exprs []rules.Expr, sets []ker
 
 // ReadTable reads a table with all its content, as of one generation.
 func (c *Conn) ReadTable(ctx context.Context, f rules.Family, name string) (rules.TableDef, error) {
-	for range dumpTries {
-		before, err := c.Generation(ctx)
-		if err != nil {
-			return rules.TableDef{}, err
-		}
-		t, err := c.readTable(ctx, f, name)
-		after, genErr := c.Generation(ctx)
-		if genErr != nil {
-			return rules.TableDef{}, genErr
-		}
-		if before == after {
-			return t, err
-		}
-	}
-	return rules.TableDef{}, fmt.Errorf("read table %s: %w", tableText(f, name), ErrInterrupted)
+	return atOneGeneration(ctx, c, func() (rules.TableDef, error) { return c.readTable(ctx, f, name) })
 }
 
 func (c *Conn) readTable(ctx context.Context, f rules.Family, name string) (rules.TableDef, error) {

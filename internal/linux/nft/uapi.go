@@ -106,7 +106,6 @@ const (
 const (
 	setAnonymous    = 0x1
 	setConstant     = 0x2
-	setInterval     = 0x4
 	setMap          = 0x8
 	setConcat       = 0x80
 	elemIntervalEnd = 0x1

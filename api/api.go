@@ -6,6 +6,7 @@ package api
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Driver names of networks.
@@ -205,6 +206,22 @@ type Live struct {
 	Routes     []string `json:"routes"`
 	Neighbours []string `json:"neighbours"`
 	Chains     []string `json:"chains"`
+}
+
+// Event is something that happened: a verb that was carried out, a repair, a
+// failure.
+type Event struct {
+	ID   int64     `json:"id"`
+	Time time.Time `json:"time"`
+	// Kind is "network", "sandbox", "endpoint" or "host".
+	Kind string `json:"kind"`
+	// Name is that of the object: "front", "web", "web/eth0".
+	Name string `json:"name"`
+	// Action is "create", "remove", "connect", "disconnect", "heal", "fail",
+	// "recover" or "throttle".
+	Action string `json:"action"`
+	// Detail says more: what was repaired and why, or the kernel's words.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Preview is the answer to a request with dryRun: the ops it would cause, one

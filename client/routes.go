@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/towpath/towpath/api"
 )
@@ -138,6 +140,41 @@ func (c *Client) Plan(ctx context.Context) (string, error) {
 func (c *Client) Diff(ctx context.Context) ([]string, error) {
 	p, err := get[api.Preview](ctx, c, "diff")
 	return p.Ops, err
+}
+
+// Events hands events to each as they happen, those remembered since a time
+// first (the zero time: none), until ctx ends, the daemon does, or each fails.
+func (c *Client) Events(ctx context.Context, since time.Time, each func(api.Event) error) error {
+	p, err := path("events")
+	if err != nil {
+		return err
+	}
+	if !since.IsZero() {
+		p += "?" + url.Values{"since": {since.UTC().Format(time.RFC3339Nano)}}.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://towpath"+p, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/x-ndjson")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.transportError(ctx, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if resp.StatusCode != http.StatusOK {
+		return problem(resp)
+	}
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var e api.Event
+		if err := dec.Decode(&e); err != nil {
+			return c.transportError(ctx, err)
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
 }
 
 // Version says what the daemon is.

@@ -55,10 +55,12 @@ func arrows() []arrow {
 
 		{from: "internal/store/storetest", to: []string{"api", "internal/store/...", "github.com/google/go-cmp/...", "pgregory.net/rapid"}},
 		{from: "internal/store/...", to: []string{"api", "internal/store/...", "go.etcd.io/..."}},
+		{from: "internal/event", to: []string{"api"}},
+		{from: "internal/metrics", to: []string{"github.com/prometheus/..."}},
 		{from: "internal/fault", to: []string{"internal/store"}},
 		{from: "internal/reconcile", to: []string{"api", "internal/driver", "internal/kernel", "internal/nft"}},
 		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/kernel", "internal/reconcile"}},
-		{from: "internal/server/servertest", to: []string{"api", "internal/server"}},
+		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 
 		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/nft", "internal/linux/...", netlink, unix}},
@@ -75,6 +77,7 @@ func arrows() []arrow {
 		{from: "cmd/towpathd", to: daemonParts()},
 
 		{from: "test/summary"},
+		{from: "test/bench", to: []string{"api", "client", "internal/testnet", "internal/store", "internal/store/bolt", "internal/linux/...", unix}},
 		{from: "test/demo", to: []string{"api", "internal/testnet", "internal/linux/netns", "internal/linux/rt"}},
 		{from: "test/...", to: []string{"api", "client", "internal/testnet", unix}},
 	}
@@ -86,7 +89,7 @@ func daemonParts() []string {
 	return []string{
 		"api", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
-		"internal/store/etcd", "internal/fault", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
+		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
 		"github.com/coreos/go-systemd/...", unix,
 	}

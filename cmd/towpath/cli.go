@@ -15,8 +15,15 @@ import (
 // cli is what the commands share: where to print, and the global flags.
 type cli struct {
 	out, errs io.Writer
-	socket    string
-	json      bool
+	// args is the command line.
+	args []string
+	// detached says that this process is the background part of run -d.
+	detached bool
+
+	socket string
+	json   bool
+	// parsed says that the command line was read to its end.
+	parsed bool
 }
 
 // root is the whole tree of commands.
@@ -30,9 +37,11 @@ func (c *cli) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&c.socket, "socket", socket, "the daemon's socket (also $TOWPATH_SOCKET)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON; errors as problem documents")
-	root.AddCommand(c.network(), c.sandbox(), c.run(), c.exec(), c.plan(), c.diff(), c.version())
+	root.AddCommand(c.network(), c.sandbox(), c.run(), c.exec(), c.plan(), c.diff(), c.events(), c.version(), c.completion())
+	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.PersistentPreRun = func(*cobra.Command, []string) { c.parsed = true }
 	return root
 }
 
@@ -48,6 +57,22 @@ func group(use, short string) *cobra.Command {
 				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
+		},
+	}
+}
+
+// helpCommand is `help COMMAND`. Cobra's own ends with 0 if there is no such
+// command.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]...", Short: "Print the help of a command",
+		Example: "  towpath help network create",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, err := findCommand(cmd.Root(), args)
+			if err != nil {
+				return err
+			}
+			return found.Help()
 		},
 	}
 }
@@ -94,6 +119,7 @@ func words(names ...string) cobra.PositionalArgs {
 // output adds -o json, for commands where -o means nothing else.
 func (c *cli) output(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().VarP(&value[bool]{to: &c.json, parse: parseOutput, kind: "format"}, "output", "o", "print in another format: json")
+	completeFlag(cmd, "output", fixed("json"), cobra.ShellCompDirectiveDefault)
 	return cmd
 }
 

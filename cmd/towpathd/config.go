@@ -21,7 +21,7 @@ type config struct {
 	logFormat        string
 	pools            []ipam.Pool
 	protect          bool
-	cleanup          bool
+	cleanup, tryOut  bool
 }
 
 // parse reads the flags. Without a config the program ends with the code.
@@ -37,6 +37,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
 	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&c.cleanup, "cleanup", false, "take everything of Towpath's down, put the host's settings back, and end")
+	fs.BoolVar(&c.tryOut, "check", false, "print the ops a start would apply, one a line, change nothing, and end")
 	show := fs.Bool("version", false, "print the version and end")
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "towpathd: the daemon of Towpath. It treats the network namespace it is started in as the host.\n\nFlags:\n%s", fs.FlagUsages())

@@ -18,9 +18,11 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/engine"
+	"github.com/towpath/towpath/internal/event"
 	"github.com/towpath/towpath/internal/fault"
 	"github.com/towpath/towpath/internal/ipam"
 	"github.com/towpath/towpath/internal/linux"
+	"github.com/towpath/towpath/internal/metrics"
 	"github.com/towpath/towpath/internal/reconcile"
 	"github.com/towpath/towpath/internal/server"
 	"github.com/towpath/towpath/internal/store"
@@ -67,11 +69,20 @@ func (c *config) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	events := &event.Log{}
 	e := c.engine(points.Store(db), k, boot, log)
-	if c.cleanup {
+	e.Tell = events.Tell
+	switch {
+	case c.cleanup:
 		return e.Cleanup(ctx, k)
+	case c.tryOut:
+		ops, err := e.Check(ctx, k)
+		for _, op := range ops {
+			fmt.Println(op)
+		}
+		return err
 	}
-	return c.serve(ctx, e, k, log)
+	return c.serve(ctx, e, k, events, log)
 }
 
 // engine puts the engine together with what it asks of the host.
@@ -88,7 +99,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.L
 }
 
 // serve runs the loop and answers requests until ctx ends.
-func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, log *slog.Logger) error {
+func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, events *event.Log, log *slog.Logger) error {
 	l, err := server.Listen(filepath.Join(c.runDir, "towpath.sock"), c.group)
 	if err != nil {
 		return err
@@ -99,6 +110,9 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, l
 		return errors.Join(fmt.Errorf("start: %w", err), l.Close())
 	}
 	loop := reconcile.New(k, e, log)
+	counts := metrics.New(version, e.Count)
+	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took) }
+	loop.Tell = func(ev api.Event) { counts.Event(ev.Action); events.Tell(ev) }
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -113,7 +127,8 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, l
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("notify systemd", "err", err)
 	}
-	err = server.Serve(ctx, l, server.New(e, log), log)
+	h := server.New(server.Config{Engine: e, Events: events, Metrics: counts.Handler(), Count: counts.Request, Log: log})
+	err = server.Serve(ctx, l, h, log)
 	cancel(nil)
 	<-done
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {

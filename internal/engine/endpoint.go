@@ -44,6 +44,7 @@ func (e *Engine) Connect(ctx context.Context, sandbox string, spec api.EndpointS
 	if err != nil {
 		return api.Endpoint{}, nil, api.InOp(op, err)
 	}
+	e.Tell(api.Event{Kind: "endpoint", Name: id.Sandbox + "/" + id.Ifname, Action: "connect", Detail: "network " + spec.Network})
 	return e.endpoint(out.view.Endpoints[id]), nil, nil
 }
 
@@ -120,7 +121,8 @@ func (e *Engine) Disconnect(ctx context.Context, sandbox, network, name string, 
 	if network != "" {
 		op += " from network " + network
 	}
-	return e.remove(ctx, op, dry, func(d *draft) error {
+	event := &api.Event{Kind: "endpoint", Action: "disconnect"}
+	return e.remove(ctx, op, event, dry, func(d *draft) error {
 		s, err := findSandbox(d.view, sandbox)
 		if err != nil {
 			return err
@@ -147,6 +149,7 @@ func (e *Engine) Disconnect(ctx context.Context, sandbox, network, name string, 
 		case len(found) > 1:
 			return api.Errorf(api.Invalid, "it is connected more than once: %s", strings.Join(names, ", ")).WithFix("say which with --ifname")
 		}
+		event.Name, event.Detail = found[0].Sandbox+"/"+found[0].Ifname, "network "+found[0].Network
 		d.deleteEndpoint(found[0])
 		return nil
 	})

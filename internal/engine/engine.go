@@ -50,7 +50,9 @@ type Config struct {
 	// BootID changes with every boot of the machine.
 	BootID string
 	About  api.Version
-	Log    *slog.Logger
+	// Tell is told of every verb that was carried out.
+	Tell func(api.Event)
+	Log  *slog.Logger
 }
 
 // Engine holds the view of all objects and changes it.
@@ -82,6 +84,9 @@ type meta struct {
 // New makes an Engine; Prepare and Start bring it to life.
 func New(c Config) *Engine {
 	e := &Engine{Config: c}
+	if e.Tell == nil {
+		e.Tell = func(api.Event) {}
+	}
 	if e.Pools == nil {
 		e.Pools = ipam.DefaultPools4()
 	}
@@ -302,6 +307,22 @@ func lines[T fmt.Stringer](ops []T) []string {
 	return out
 }
 
+// Count is how many objects of a kind there are: "network", "sandbox",
+// "endpoint", or "failing" for units that the kernel does not hold.
+func (e *Engine) Count(kind string) int {
+	v, _ := e.View()
+	switch kind {
+	case "network":
+		return len(v.Networks)
+	case "sandbox":
+		return len(v.Sandboxes)
+	case "endpoint":
+		return len(v.Endpoints)
+	default:
+		return e.loop.Failing()
+	}
+}
+
 // status of a unit as users see it.
 func (e *Engine) status(units ...driver.Unit) *api.Status {
 	i := slices.IndexFunc(units, func(u driver.Unit) bool { return e.loop.Status(u) != nil })
@@ -309,6 +330,16 @@ func (e *Engine) status(units ...driver.Unit) *api.Status {
 		return &api.Status{State: "ready"}
 	}
 	return &api.Status{State: "error", Message: e.loop.Status(units[i]).Error()}
+}
+
+// Check says what a start would do to the kernel, and changes nothing. The
+// default network of a first start is not among it: its subnet is chosen then.
+func (e *Engine) Check(ctx context.Context, k reconcile.Kernel) ([]string, error) {
+	if err := e.load(ctx); err != nil {
+		return nil, fmt.Errorf("load store: %w", err)
+	}
+	ops, err := reconcile.New(k, e, e.Log).Diff(ctx)
+	return lines(ops), err
 }
 
 // Cleanup takes everything of ours out of the kernel, puts back what was there

@@ -34,6 +34,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec api.NetworkSpec, dry bo
 	if err != nil {
 		return api.Network{}, nil, api.InOp(op, err)
 	}
+	e.Tell(api.Event{Kind: "network", Name: spec.Name, Action: "create"})
 	return e.network(out.view, spec.Name), nil, nil
 }
 
@@ -128,7 +129,8 @@ func findNetwork(v driver.View, name string) (*api.Network, error) {
 // RemoveNetwork removes a network without endpoints; with force it disconnects
 // them first.
 func (e *Engine) RemoveNetwork(ctx context.Context, name string, force, dry bool) ([]string, error) {
-	return e.remove(ctx, "remove network "+name, dry, func(d *draft) error {
+	event := &api.Event{Kind: "network", Name: name, Action: "remove"}
+	return e.remove(ctx, "remove network "+name, event, dry, func(d *draft) error {
 		n, err := findNetwork(d.view, name)
 		if err != nil {
 			return err
@@ -162,7 +164,7 @@ func usedBy(users []*api.Endpoint) string {
 
 // remove carries out a decision that deletes. It waits until the kernel has
 // followed; what could not be removed stays with the loop to try again.
-func (e *Engine) remove(ctx context.Context, op string, dry bool, decide func(*draft) error) ([]string, error) {
+func (e *Engine) remove(ctx context.Context, op string, event *api.Event, dry bool, decide func(*draft) error) ([]string, error) {
 	if dry {
 		_, ops, err := e.preview(ctx, decide)
 		return ops, api.InOp(op, err)
@@ -170,6 +172,9 @@ func (e *Engine) remove(ctx context.Context, op string, dry bool, decide func(*d
 	out, err := e.carry(ctx, decide)
 	if err != nil && out.rev != 0 {
 		err = kernelError(err)
+	}
+	if len(out.units) > 0 {
+		e.Tell(*event)
 	}
 	return nil, api.InOp(op, err)
 }

@@ -46,6 +46,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from a
 		return api.Sandbox{}, nil, api.InOp(op, err)
 	}
 	s := out.view.Sandboxes[spec.Name]
+	e.Tell(api.Event{Kind: "sandbox", Name: s.Name, Action: "create", Detail: s.Origin})
 	e.follow(e.life, s)
 	return e.sandbox(out.view, s.Name), nil, nil
 }
@@ -145,7 +146,8 @@ func findSandbox(v driver.View, name string) (*api.Sandbox, error) {
 // RemoveSandbox removes a sandbox with its endpoints. An adopted namespace
 // stays with its owner, without them.
 func (e *Engine) RemoveSandbox(ctx context.Context, name string, dry bool) ([]string, error) {
-	return e.remove(ctx, "remove sandbox "+name, dry, func(d *draft) error {
+	event := &api.Event{Kind: "sandbox", Name: name, Action: "remove"}
+	return e.remove(ctx, "remove sandbox "+name, event, dry, func(d *draft) error {
 		s, err := findSandbox(d.view, name)
 		if err != nil {
 			return err

@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
 )
 
-// pass makes the kernel agree with the view as far as the pending work reaches.
-func (l *Loop) pass(ctx context.Context) {
+// pass makes the kernel agree with the view as far as the pending work reaches,
+// and returns how many ops it took.
+func (l *Loop) pass(ctx context.Context) int {
 	l.passing.Lock()
 	defer l.passing.Unlock()
 	l.mu.Lock()
@@ -26,15 +29,41 @@ func (l *Loop) pass(ctx context.Context) {
 	if err != nil {
 		l.log.Error("pass failed", "err", err)
 		l.mark(work{full: true}) // nothing is known for sure
-		done, failures = plan{units: l.units(view, w)}, map[driver.Unit]error{}
-		for _, u := range append(done.units, driver.HostUnit) {
+		done, failures = plan{units: l.units(view, w)}, map[driver.Unit]error{driver.HostUnit: err}
+		for _, u := range done.units {
 			failures[u] = err
 		}
 	}
-	l.settle(rev, append(done.units, driver.HostUnit), failures)
-	if len(done.ops) > 0 || len(failures) > 0 {
-		l.log.Info("pass", "revision", rev, "units", len(done.units), "ops", len(done.ops), "failed", len(failures), "ms", time.Since(start).Milliseconds())
+	l.settle(rev, slices.AppendSeq(slices.Clone(done.units), maps.Keys(failures)), failures)
+	if len(done.ops) == 0 && len(failures) == 0 {
+		return 0
 	}
+	took := time.Since(start)
+	l.log.Info("pass", "revision", rev, "units", len(done.units), "ops", len(done.ops), "failed", len(failures), "us", took.Microseconds())
+	l.Report(Report{Units: len(done.units), Ops: len(done.ops), Failed: len(failures), Took: took})
+	l.tellHealed(w, done)
+	return len(done.ops)
+}
+
+// tellHealed tells of what was put right without anyone having asked.
+func (l *Loop) tellHealed(w work, done plan) {
+	of := l.unitsOf(done)
+	healed := map[driver.Unit][]string{}
+	for _, op := range done.ops {
+		u := of[op.Object.Key()]
+		if !w.units[u] && w.why != "" {
+			healed[u] = append(healed[u], op.String())
+		}
+	}
+	for _, u := range slices.Sorted(maps.Keys(healed)) {
+		l.Tell(unitEvent(u, "heal", fmt.Sprintf("%s; %d ops, the first: %s", w.why, len(healed[u]), healed[u][0])))
+	}
+}
+
+// unitEvent is an event of the object that a unit belongs to.
+func unitEvent(u driver.Unit, action, detail string) api.Event {
+	kind, name, _ := strings.Cut(string(u), "/")
+	return api.Event{Kind: kind, Name: name, Action: action, Detail: detail}
 }
 
 // plan is what a pass works with: the units it covers, wanted and present.
@@ -273,14 +302,18 @@ func (l *Loop) settle(rev int64, units []driver.Unit, failures map[driver.Unit]e
 	defer l.mu.Unlock()
 	for _, u := range slices.Compact(slices.Sorted(slices.Values(units))) {
 		cause := failures[u]
+		f := l.failed[u]
 		if cause == nil {
+			if f != nil {
+				l.Tell(unitEvent(u, "recover", ""))
+			}
 			delete(l.failed, u)
 			continue
 		}
-		f := l.failed[u]
 		if f == nil {
 			f = &failing{}
 			l.failed[u] = f
+			l.Tell(unitEvent(u, "fail", cause.Error()))
 		}
 		f.err = cause
 		f.next = time.Now().Add(min(time.Second<<min(f.tries, 6), maxBackoff))

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
 )
@@ -40,8 +41,19 @@ type Source interface {
 	SaveSysctls(ctx context.Context, before map[string]string) error
 }
 
+// Report is what a pass did, for metrics.
+type Report struct {
+	Units, Ops, Failed int
+	Took               time.Duration
+}
+
 // Loop is the one writer. Run it in a goroutine of its own.
 type Loop struct {
+	// Tell is told of repairs and failures, Report of each pass that did
+	// something. Both may be set before Run.
+	Tell   func(api.Event)
+	Report func(Report)
+
 	kernel Kernel
 	source Source
 	log    *slog.Logger
@@ -58,7 +70,8 @@ type Loop struct {
 	pending work
 	passed  int64 // the revision the last pass stood for
 	failed  map[driver.Unit]*failing
-	waiters chan struct{} // closed and replaced after each pass
+	suspect map[string]*suspect // sandboxes that something happened in
+	waiters chan struct{}       // closed and replaced after each pass
 	wake    chan struct{}
 }
 
@@ -67,6 +80,7 @@ type work struct {
 	units   map[driver.Unit]bool
 	recheck map[driver.Unit]bool
 	full    bool
+	why     string
 }
 
 // failing is a unit whose last pass failed.
@@ -79,12 +93,14 @@ type failing struct {
 // New makes a Loop. Its first pass looks at everything.
 func New(k Kernel, source Source, log *slog.Logger) *Loop {
 	return &Loop{
+		Tell: func(api.Event) {}, Report: func(Report) {},
 		kernel: k, source: source, log: log,
 		owned:   map[driver.Unit]kernel.State{},
 		owner:   map[kernel.Key]driver.Unit{},
 		unsure:  map[driver.Unit]bool{},
 		pending: work{full: true},
 		failed:  map[driver.Unit]*failing{},
+		suspect: map[string]*suspect{},
 		waiters: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
@@ -134,6 +150,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			}
 		}
 		l.pass(ctx)
+		l.passSuspect(ctx)
 	}
 }
 
@@ -161,6 +178,9 @@ func (l *Loop) mark(w work) {
 	l.pending.full = l.pending.full || w.full
 	l.pending.units = merge(l.pending.units, w.units)
 	l.pending.recheck = merge(l.pending.recheck, w.recheck)
+	if w.why != "" {
+		l.pending.why = w.why
+	}
 }
 
 func merge(a, b map[driver.Unit]bool) map[driver.Unit]bool {
@@ -169,38 +189,6 @@ func merge(a, b map[driver.Unit]bool) map[driver.Unit]bool {
 	}
 	maps.Copy(a, b)
 	return a
-}
-
-// note turns an event into work: the units whose objects may have changed.
-func (l *Loop) note(e kernel.Event) {
-	if len(e.Keys) == 0 && !e.Host && e.NS == "" {
-		l.log.Warn("look at everything", "why", e.Why)
-		l.mark(work{full: true})
-		return
-	}
-	w := work{recheck: map[driver.Unit]bool{}}
-	if e.Host {
-		w.recheck[driver.HostUnit] = true
-	}
-	l.passing.Lock()
-	for _, k := range e.Keys {
-		if u, ok := l.owner[k]; ok {
-			w.recheck[u] = true
-		}
-	}
-	if e.NS != "" {
-		view, _ := l.source.View()
-		for _, u := range driver.TouchedBySandbox(view, e.NS) {
-			if _, ok := l.owned[u]; ok {
-				w.recheck[u] = true
-			}
-		}
-	}
-	l.passing.Unlock()
-	if len(w.recheck) > 0 {
-		l.log.Info("look again", "units", len(w.recheck), "why", e.Why)
-		l.mark(w)
-	}
 }
 
 // Wait returns when a pass has covered revision rev, with what went wrong for
@@ -227,6 +215,13 @@ func (l *Loop) Wait(ctx context.Context, rev int64, units ...driver.Unit) error 
 	}
 }
 
+// Failing is how many units the kernel does not hold.
+func (l *Loop) Failing() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.failed)
+}
+
 // Status is the error of a unit's last pass, nil when the kernel holds what it asks for.
 func (l *Loop) Status(u driver.Unit) error {
 	l.mu.Lock()
@@ -235,28 +230,4 @@ func (l *Loop) Status(u driver.Unit) error {
 		return f.err
 	}
 	return nil
-}
-
-// untilRetry is how long until a failing unit is due.
-func (l *Loop) untilRetry() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d := fullInterval
-	for _, f := range l.failed {
-		d = min(d, time.Until(f.next))
-	}
-	return max(d, 0)
-}
-
-func (l *Loop) markRetries() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	due := map[driver.Unit]bool{}
-	for u, f := range l.failed {
-		if !f.next.After(now) {
-			due[u] = true
-		}
-	}
-	l.pending.recheck = merge(l.pending.recheck, due)
 }

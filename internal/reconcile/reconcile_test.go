@@ -259,3 +259,45 @@ func TestFailureOfOneUnitIsItsOwn(t *testing.T) {
 		b.agrees()
 	})
 }
+
+// TestHostileSandbox: who takes things away for ever gets them back ever more
+// slowly, is told of, and does not keep others waiting.
+func TestHostileSandbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, fake.New())
+		var mu sync.Mutex
+		told := map[string]int{}
+		b.loop.Tell = func(e api.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[e.Kind+" "+e.Name+" "+e.Action]++
+		}
+		b.must(b.do(addNetwork("front", 1), driver.HostUnit, driver.NetworkUnit("front")))
+		b.must(b.do(addSandbox("evil", "front", 2), driver.SandboxUnit("evil"), "endpoint/evil/eth0"))
+		key := kernel.Link{NS: kernel.Host, Name: "v-evil"}.Key()
+		repairs := 0
+		for range 600 { // a minute
+			if b.kernel.Take(key) == nil {
+				repairs++
+				b.kernel.Events <- kernel.Event{Keys: []kernel.Key{key}, Why: "link v-evil was deleted"}
+			}
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+		}
+		if repairs < freeRepairs || repairs > 15 {
+			t.Errorf("%d repairs in a minute, want a few", repairs)
+		}
+		from := time.Now()
+		b.must(b.do(addSandbox("good", "front", 3), driver.SandboxUnit("good"), "endpoint/good/eth0"))
+		if waited := time.Since(from); waited > 0 {
+			t.Errorf("another verb waited %s", waited)
+		}
+		time.Sleep(2 * maxPatience)
+		b.agrees()
+		mu.Lock()
+		defer mu.Unlock()
+		if told["sandbox evil throttle"] != 1 || told["endpoint evil/eth0 heal"] == 0 {
+			t.Errorf("told: %v", told)
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/towpath/towpath/api"
 )
@@ -33,12 +34,13 @@ func (res resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve runs the route and writes its answer or problem.
 func (to route) serve(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
 	p, err := parseParams(r.URL.RawQuery, to.query)
-	if err != nil {
-		writeError(w, to.title(r), err)
-		return
+	var a answer
+	if err == nil {
+		a, err = to.do(r, p)
 	}
-	a, err := to.do(r, p)
+	to.done(r, to, err, time.Since(start))
 	if err != nil {
 		writeError(w, to.title(r), err)
 		return
@@ -66,7 +68,7 @@ func (s *service) recovered(next http.Handler) http.Handler {
 			if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(cause)
 			}
-			s.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path,
+			s.Log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path,
 				"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			writeError(w, strings.ToLower(r.Method)+" "+r.URL.Path,
 				api.Errorf(api.Failed, "towpathd failed inside: %v", cause).WithFix("its log has the place; please report it"))

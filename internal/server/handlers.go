@@ -12,22 +12,22 @@ func (s *service) createNetwork(r *http.Request, p params) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	made, ops, err := s.engine.CreateNetwork(r.Context(), spec, p.dry)
+	made, ops, err := s.Engine.CreateNetwork(r.Context(), spec, p.dry)
 	return created(made, ops, p.dry), api.InOp("create network "+spec.Name, err)
 }
 
 func (s *service) networks(r *http.Request, _ params) (answer, error) {
-	all, err := s.engine.Networks(r.Context())
+	all, err := s.Engine.Networks(r.Context())
 	return list(all), err
 }
 
 func (s *service) network(r *http.Request, _ params) (answer, error) {
-	found, err := s.engine.Network(r.Context(), r.PathValue("name"))
+	found, err := s.Engine.Network(r.Context(), r.PathValue("name"))
 	return ok(found), err
 }
 
 func (s *service) removeNetwork(r *http.Request, p params) (answer, error) {
-	ops, err := s.engine.RemoveNetwork(r.Context(), r.PathValue("name"), p.force, p.dry)
+	ops, err := s.Engine.RemoveNetwork(r.Context(), r.PathValue("name"), p.force, p.dry)
 	return removed(ops, p.dry), err
 }
 
@@ -40,22 +40,22 @@ func (s *service) createSandbox(r *http.Request, p params) (answer, error) {
 	if err != nil {
 		return answer{}, api.InOp("create sandbox "+spec.Name, err)
 	}
-	made, ops, err := s.engine.CreateSandbox(r.Context(), spec, from, p.dry)
+	made, ops, err := s.Engine.CreateSandbox(r.Context(), spec, from, p.dry)
 	return created(made, ops, p.dry), api.InOp("create sandbox "+spec.Name, err)
 }
 
 func (s *service) sandboxes(r *http.Request, _ params) (answer, error) {
-	all, err := s.engine.Sandboxes(r.Context())
+	all, err := s.Engine.Sandboxes(r.Context())
 	return list(all), err
 }
 
 func (s *service) sandbox(r *http.Request, _ params) (answer, error) {
-	found, err := s.engine.Sandbox(r.Context(), r.PathValue("name"))
+	found, err := s.Engine.Sandbox(r.Context(), r.PathValue("name"))
 	return ok(found), err
 }
 
 func (s *service) removeSandbox(r *http.Request, p params) (answer, error) {
-	ops, err := s.engine.RemoveSandbox(r.Context(), r.PathValue("name"), p.dry)
+	ops, err := s.Engine.RemoveSandbox(r.Context(), r.PathValue("name"), p.dry)
 	return removed(ops, p.dry), err
 }
 
@@ -64,7 +64,7 @@ func (s *service) connect(r *http.Request, p params) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	made, ops, err := s.engine.Connect(r.Context(), r.PathValue("name"), spec, p.dry)
+	made, ops, err := s.Engine.Connect(r.Context(), r.PathValue("name"), spec, p.dry)
 	return created(made, ops, p.dry), err
 }
 
@@ -74,13 +74,13 @@ func (s *service) disconnect(r *http.Request, p params) (answer, error) {
 		return answer{}, api.Errorf(api.Invalid, "neither a network nor an interface is given").
 			WithFix("add ?network=NAME, or /IFNAME to the path")
 	}
-	ops, err := s.engine.Disconnect(r.Context(), r.PathValue("name"), p.network, ifname, p.force, p.dry)
+	ops, err := s.Engine.Disconnect(r.Context(), r.PathValue("name"), p.network, ifname, p.force, p.dry)
 	return removed(ops, p.dry), err
 }
 
 // state is plain text unless the caller asks for JSON.
 func (s *service) state(r *http.Request, _ params) (answer, error) {
-	text, err := s.engine.Plan(r.Context())
+	text, err := s.Engine.Plan(r.Context())
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
 		return ok(api.State{Text: text}), err
 	}
@@ -88,12 +88,12 @@ func (s *service) state(r *http.Request, _ params) (answer, error) {
 }
 
 func (s *service) diff(r *http.Request, _ params) (answer, error) {
-	ops, err := s.engine.Diff(r.Context())
+	ops, err := s.Engine.Diff(r.Context())
 	return preview(ops), err
 }
 
 func (s *service) version(r *http.Request, _ params) (answer, error) {
-	return ok(s.engine.Version(r.Context())), nil
+	return ok(s.Engine.Version(r.Context())), nil
 }
 
 // health says that requests are answered, nothing of the state of networks.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/towpath/towpath/api"
 )
@@ -47,6 +48,8 @@ type route struct {
 	// so that a misspelt dryRun never becomes a real change.
 	query []string
 	do    func(*http.Request, params) (answer, error)
+	// done is told how it went.
+	done func(r *http.Request, to route, err error, took time.Duration)
 }
 
 // routes is the whole API.
@@ -54,44 +57,84 @@ func (s *service) routes() []route {
 	dry, forced := []string{"dryRun"}, []string{"dryRun", "force"}
 	leave := []string{"dryRun", "force", "network"}
 	return []route{
-		{"POST", "/v1/networks", "create network", dry, s.createNetwork},
-		{"GET", "/v1/networks", "list networks", nil, s.networks},
-		{"GET", "/v1/networks/{name}", "inspect network", nil, s.network},
-		{"DELETE", "/v1/networks/{name}", "remove network", forced, s.removeNetwork},
-		{"POST", "/v1/sandboxes", "create sandbox", dry, s.createSandbox},
-		{"GET", "/v1/sandboxes", "list sandboxes", nil, s.sandboxes},
-		{"GET", "/v1/sandboxes/{name}", "inspect sandbox", nil, s.sandbox},
-		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", dry, s.removeSandbox},
-		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, s.connect},
-		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, s.disconnect},
-		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, s.disconnect},
-		{"GET", "/v1/state", "plan", nil, s.state},
-		{"GET", "/v1/diff", "diff", nil, s.diff},
-		{"GET", "/v1/version", "version", nil, s.version},
-		{"GET", "/healthz", "health", nil, s.health},
+		{"POST", "/v1/networks", "create network", dry, s.createNetwork, nil},
+		{"GET", "/v1/networks", "list networks", nil, s.networks, nil},
+		{"GET", "/v1/networks/{name}", "inspect network", nil, s.network, nil},
+		{"DELETE", "/v1/networks/{name}", "remove network", forced, s.removeNetwork, nil},
+		{"POST", "/v1/sandboxes", "create sandbox", dry, s.createSandbox, nil},
+		{"GET", "/v1/sandboxes", "list sandboxes", nil, s.sandboxes, nil},
+		{"GET", "/v1/sandboxes/{name}", "inspect sandbox", nil, s.sandbox, nil},
+		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", dry, s.removeSandbox, nil},
+		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, s.connect, nil},
+		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, s.disconnect, nil},
+		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, s.disconnect, nil},
+		{"GET", "/v1/state", "plan", nil, s.state, nil},
+		{"GET", "/v1/diff", "diff", nil, s.diff, nil},
+		{"GET", "/v1/version", "version", nil, s.version, nil},
+		{"GET", "/healthz", "health", nil, s.health, nil},
 	}
 }
 
-// service is what every route works with.
-type service struct {
-	engine Engine
-	log    *slog.Logger
+// Events is what has happened lately, and what happens next.
+type Events interface {
+	Last() int64
+	After(ctx context.Context, id int64) ([]api.Event, error)
+	Since(t time.Time) []api.Event
 }
 
+// Config is what the API works with.
+type Config struct {
+	Engine Engine
+	Events Events
+	// Metrics answers GET /metrics; nil: there is no such route.
+	Metrics http.Handler
+	// Count is told of every request that was answered, the streams aside: by
+	// its verb and noun, and the code it failed with or "ok".
+	Count func(op, code string, took time.Duration)
+	Log   *slog.Logger
+}
+
+// service is what every route works with.
+type service struct{ Config }
+
 // New makes the API's handler.
-func New(engine Engine, log *slog.Logger) http.Handler {
-	s := &service{engine: engine, log: log}
+func New(c Config) http.Handler {
+	s := &service{c}
 	paths := map[string]resource{}
 	for _, r := range s.routes() {
 		if paths[r.path] == nil {
 			paths[r.path] = resource{}
 		}
+		r.done = s.done
 		paths[r.path][r.method] = r
 	}
 	mux := http.NewServeMux()
 	for path, res := range paths {
 		mux.Handle(path, res)
 	}
+	mux.HandleFunc("GET /v1/events", s.streamEvents)
+	if c.Metrics != nil {
+		mux.Handle("GET /metrics", c.Metrics)
+	}
 	mux.HandleFunc("/", unknownRoute)
 	return s.recovered(withCaller(mux))
+}
+
+// done logs and counts a request that was answered. Reading is told at a level
+// of its own: it changes nothing, and is done often.
+func (s *service) done(r *http.Request, to route, err error, took time.Duration) {
+	code, level := "ok", slog.LevelInfo
+	if r.Method == http.MethodGet {
+		level = slog.LevelDebug
+	}
+	args := []any{"op", to.title(r), "us", took.Microseconds()}
+	if err != nil {
+		code = string(api.CodeOf(err))
+		level = slog.LevelWarn
+		args = append(args, "code", code, "err", err)
+	}
+	s.Log.Log(r.Context(), level, "request", args...)
+	if s.Count != nil {
+		s.Count(to.op, code, took)
+	}
 }

@@ -130,7 +130,7 @@ func (crashing) Diff(context.Context) ([]string, error) { panic("boom") }
 
 func TestPanicIsAProblemAndALogLine(t *testing.T) {
 	var log bytes.Buffer
-	h := server.New(crashing{servertest.New()}, slog.New(slog.NewTextHandler(&log, nil)))
+	h := server.New(server.Config{Engine: crashing{servertest.New()}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	path := filepath.Join(servertest.SocketDir(t), "s")
 	l, err := server.Listen(path, "")
 	if err != nil {

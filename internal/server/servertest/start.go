@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/towpath/towpath/internal/event"
 	"github.com/towpath/towpath/internal/server"
 )
 
@@ -36,7 +37,9 @@ func Serve(path string, engine server.Engine) (stop func() error, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
-	go func() { done <- server.Serve(ctx, l, server.New(engine, log), log) }()
+	go func() {
+		done <- server.Serve(ctx, l, server.New(server.Config{Engine: engine, Events: &event.Log{}, Log: log}), log)
+	}()
 	return func() error {
 		cancel()
 		return <-done

@@ -128,10 +128,11 @@ type Sandbox struct {
 	// Process is the `run` that the sandbox goes with.
 	Process *Process `json:"process,omitempty"`
 
-	// Endpoints, Live and Status are filled in answers and never stored.
-	Endpoints []Endpoint `json:"endpoints"`
-	Live      *Live      `json:"live,omitempty"`
-	Status    *Status    `json:"status,omitempty"`
+	// Endpoints, Publications, Live and Status are filled in answers and never stored.
+	Endpoints    []Endpoint    `json:"endpoints"`
+	Publications []Publication `json:"publications"`
+	Live         *Live         `json:"live,omitempty"`
+	Status       *Status       `json:"status,omitempty"`
 }
 
 // SandboxSpec asks for a sandbox. With Adopt the request carries the
@@ -142,7 +143,9 @@ type SandboxSpec struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	// Networks are connected in order, as eth0, eth1, ...; nil means the default network.
 	Networks []EndpointSpec `json:"networks"`
-	Adopt    bool           `json:"adopt,omitempty"`
+	// Publish are the ports to publish from the start.
+	Publish []Publication `json:"publish,omitempty"`
+	Adopt   bool          `json:"adopt,omitempty"`
 	// Run marks a sandbox that goes with the calling process.
 	Run bool `json:"run,omitempty"`
 }
@@ -213,12 +216,12 @@ type Live struct {
 type Event struct {
 	ID   int64     `json:"id"`
 	Time time.Time `json:"time"`
-	// Kind is "network", "sandbox", "endpoint" or "host".
+	// Kind is "network", "sandbox", "endpoint", "publication" or "host".
 	Kind string `json:"kind"`
 	// Name is that of the object: "front", "web", "web/eth0".
 	Name string `json:"name"`
-	// Action is "create", "remove", "connect", "disconnect", "heal", "fail",
-	// "recover" or "throttle".
+	// Action is "create", "remove", "connect", "disconnect", "publish",
+	// "unpublish", "heal", "fail", "recover" or "throttle".
 	Action string `json:"action"`
 	// Detail says more: what was repaired and why, or the kernel's words.
 	Detail string `json:"detail,omitempty"`

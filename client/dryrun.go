@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"os"
 
@@ -60,5 +61,19 @@ func (d DryRun) Connect(ctx context.Context, sandbox string, spec api.EndpointSp
 func (d DryRun) Disconnect(ctx context.Context, sandbox, network, ifname string, force bool) ([]string, error) {
 	var p api.Preview
 	err := d.c.disconnect(ctx, sandbox, network, ifname, dry(forced(force)), &p)
+	return p.Ops, err
+}
+
+// Publish is the ops of Client.Publish.
+func (d DryRun) Publish(ctx context.Context, sandbox string, specs []api.Publication) ([]string, error) {
+	var p api.Preview
+	err := d.c.publish(ctx, http.MethodPost, sandbox, specs, dry(url.Values{}), &p)
+	return p.Ops, err
+}
+
+// Unpublish is the ops of Client.Unpublish.
+func (d DryRun) Unpublish(ctx context.Context, sandbox string, specs []api.Publication) ([]string, error) {
+	var p api.Preview
+	err := d.c.publish(ctx, http.MethodDelete, sandbox, specs, dry(url.Values{}), &p)
 	return p.Ops, err
 }

@@ -129,6 +129,37 @@ func (c *Client) disconnect(ctx context.Context, sandbox, network, ifname string
 	return c.do(ctx, request{method: http.MethodDelete, path: p, query: q, out: out})
 }
 
+// Publish makes ports of a sandbox reachable at ports of the host: all of them or none.
+func (c *Client) Publish(ctx context.Context, sandbox string, specs []api.Publication) ([]api.Publication, error) {
+	var made []api.Publication
+	err := c.publish(ctx, http.MethodPost, sandbox, specs, nil, &made)
+	return made, err
+}
+
+// Unpublish takes publications back.
+func (c *Client) Unpublish(ctx context.Context, sandbox string, specs []api.Publication) error {
+	return c.publish(ctx, http.MethodDelete, sandbox, specs, nil, nil)
+}
+
+func (c *Client) publish(ctx context.Context, method, sandbox string, specs []api.Publication, q url.Values, out any) error {
+	p, err := path("sandboxes", sandbox, "publications")
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, request{method: method, path: p, query: q, in: specs, out: out})
+}
+
+// Publications are those of a sandbox, or of all where it is "".
+func (c *Client) Publications(ctx context.Context, sandbox string) ([]api.Publication, error) {
+	q := url.Values{}
+	if sandbox != "" {
+		q.Set("sandbox", sandbox)
+	}
+	var all []api.Publication
+	err := c.do(ctx, request{method: http.MethodGet, path: "/v1/publications", query: q, out: &all})
+	return all, err
+}
+
 // Plan is the desired kernel state as text, one object a line.
 func (c *Client) Plan(ctx context.Context) (string, error) {
 	s, err := get[api.State](ctx, c, "state")

@@ -15,7 +15,7 @@ func (c *cli) connect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "connect NETWORK SANDBOX", Short: "Connect a sandbox to a network",
 		Example: "  towpath network connect back web\n" +
-			"  towpath network connect --ip 172.20.0.9 --alias db --ifname net0 back web",
+			"  towpath network connect --ip 172.30.0.9 --alias db --ifname net0 back web",
 		Args: words("NETWORK", "SANDBOX"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Network = args[0]
@@ -28,7 +28,7 @@ func (c *cli) connect() *cobra.Command {
 	}
 	endpointFlags(cmd.Flags(), &spec)
 	dryRun(cmd, &dry)
-	return c.output(cmd)
+	return c.output(c.completeArgs(cmd, c.networkNames, c.sandboxNames))
 }
 
 func endpointFlags(f *pflag.FlagSet, spec *api.EndpointSpec) {
@@ -46,18 +46,19 @@ func (c *cli) disconnect() *cobra.Command {
 	var force, dry bool
 	cmd := &cobra.Command{
 		Use: "disconnect NETWORK SANDBOX", Short: "Disconnect a sandbox from a network",
-		Example: "  towpath network disconnect back web\n  towpath network disconnect --ifname eth2 back web",
+		Example: "  towpath network disconnect back web\n  towpath network disconnect --ifname eth1 back web",
 		Args:    words("NETWORK", "SANDBOX"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			network, sandbox := args[0], args[1]
 			if dry {
 				return c.ops(c.client().DryRun().Disconnect(cmd.Context(), sandbox, network, ifname, force))
 			}
-			return c.client().Disconnect(cmd.Context(), sandbox, network, ifname, force)
+			err := c.client().Disconnect(cmd.Context(), sandbox, network, ifname, force)
+			return c.made("", map[string]string{"network": network, "sandbox": sandbox}, err)
 		},
 	}
 	cmd.Flags().StringVar(&ifname, "ifname", "", "only the interface of this name")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also if the sandbox is gone")
 	dryRun(cmd, &dry)
-	return c.output(cmd)
+	return c.output(c.completeArgs(cmd, c.networkNames, c.sandboxNames))
 }

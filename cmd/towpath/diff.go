@@ -3,7 +3,7 @@ package main
 import "github.com/spf13/cobra"
 
 func (c *cli) diff() *cobra.Command {
-	return c.output(&cobra.Command{
+	return c.output(c.completeArgs(&cobra.Command{
 		Use: "diff", Short: "Print the ops that would be applied now; nothing when there are none",
 		Long: "Print the ops that would make the kernel what is desired, one a line.\n\n" +
 			"Exit code: 0 if there are none, 1 if there are some, 3 if it could not be determined.",
@@ -22,5 +22,5 @@ func (c *cli) diff() *cobra.Command {
 			}
 			return &outcome{code: exitRefused}
 		},
-	})
+	}))
 }

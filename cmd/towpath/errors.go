@@ -14,6 +14,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/client"
 	"github.com/towpath/towpath/internal/spawn"
+	"github.com/towpath/towpath/internal/term"
 )
 
 // Exit codes. Scripts depend on them.
@@ -59,10 +60,23 @@ func (o *outcome) Unwrap() error { return o.err }
 // rest is wrong usage.
 func flagError(cmd *cobra.Command, err error) error {
 	var bad *pflag.InvalidValueError
-	if !errors.As(err, &bad) {
-		return usagef(cmd, "%v", err)
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.As(err, &bad):
+		return valueError("--"+bad.GetFlag().Name, err)
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
+		return unknownFlag(cmd, unknown.GetSpecifiedName())
 	}
-	return valueError("--"+bad.GetFlag().Name, err)
+	return usagef(cmd, "%v", err)
+}
+
+func unknownFlag(cmd *cobra.Command, name string) error {
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	if near := term.Near(name, known); len(near) > 0 {
+		return usagef(cmd, "unknown flag --%s; did you mean --%s?", name, strings.Join(near, " or --"))
+	}
+	return usagef(cmd, "unknown flag --%s", name)
 }
 
 // valueError says of what was written at a place that its value is malformed.
@@ -89,7 +103,7 @@ func (c *cli) finish(cmd *cobra.Command, args []string, err error) int {
 		if errors.As(e, &o) && o.err == nil {
 			continue
 		}
-		c.tell(cmd, c.json || asksJSON(args), e)
+		c.tell(cmd, c.json || !c.parsed && asksJSON(args), e)
 	}
 	return code
 }
@@ -178,5 +192,13 @@ func asksJSON(args []string) bool {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args = args[:i]
 	}
-	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true")
+	for i, arg := range args {
+		switch arg {
+		case "--json", "--json=true", "-ojson", "-o=json", "--output=json":
+			return true
+		case "json":
+			return i > 0 && (args[i-1] == "-o" || args[i-1] == "--output")
+		}
+	}
+	return false
 }

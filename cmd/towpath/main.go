@@ -5,26 +5,32 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 
 	"github.com/towpath/towpath/internal/spawn"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == spawn.InitArg {
-		os.Exit(spawn.Init(os.Args[2:]))
+	args := os.Args[1:]
+	c := &cli{out: os.Stdout, errs: os.Stderr}
+	if len(args) > 0 {
+		switch args[0] {
+		case spawn.InitArg:
+			os.Exit(spawn.Init(args[1:]))
+		case spawn.DetachArg:
+			c.detached, args = true, args[1:]
+		}
 	}
-	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(c.execute(context.Background(), args))
 }
 
 // execute carries out one command line and returns the exit code.
-func execute(ctx context.Context, args []string, out, errs io.Writer) int {
-	c := &cli{out: out, errs: errs}
+func (c *cli) execute(ctx context.Context, args []string) int {
+	c.args = args
 	root := c.root()
 	root.SetArgs(args)
-	root.SetOut(out)
-	root.SetErr(errs)
+	root.SetOut(c.out)
+	root.SetErr(c.errs)
 	if cmd, err := findCommand(root, args); err != nil {
 		return c.finish(cmd, args, err)
 	}

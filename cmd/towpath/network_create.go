@@ -1,9 +1,7 @@
 package main
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,7 +18,7 @@ func (c *cli) networkCreate() *cobra.Command {
 		Long: "Make a network. Gateways, ranges and auxiliary addresses belong to the subnet that contains them;\n" +
 			"what is not given is chosen once and kept.",
 		Example: "  towpath network create front\n" +
-			"  towpath network create --subnet 172.20.0.0/24 --gateway 172.20.0.1 --ip-range 172.20.0.128/25 front\n" +
+			"  towpath network create --subnet 172.30.0.0/24 --gateway 172.30.0.1 --ip-range 172.30.0.128/25 front\n" +
 			"  towpath network create --ipv6 --internal --mtu 1400 -o com.docker.network.bridge.name=br-back back",
 		Args: words("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,8 +34,11 @@ func (c *cli) networkCreate() *cobra.Command {
 		},
 	}
 	networkFlags(cmd.Flags(), &spec, &options)
+	completeFlag(cmd, "driver", fixed(api.DriverBridge), cobra.ShellCompDirectiveDefault)
+	completeFlag(cmd, "gateway-mode", fixed(api.GatewayNAT, api.GatewayRouted, api.GatewayIsolated), cobra.ShellCompDirectiveDefault)
+	completeFlag(cmd, "opt", optionWords, cobra.ShellCompDirectiveNoSpace)
 	dryRun(cmd, &dry)
-	return cmd
+	return c.completeArgs(cmd)
 }
 
 // networkFlags are Docker's, and Podman's where it has another word.
@@ -57,47 +58,4 @@ func networkFlags(f *pflag.FlagSet, spec *api.NetworkSpec, options *map[string]s
 	f.StringVar(&spec.Device, "interface-name", "", "name of the bridge (default tp-NAME)")
 	f.Var(&pairs[string]{to: &spec.Labels, parse: verbatim, kind: "KEY=VALUE", bare: true}, "label", "a label (repeatable)")
 	f.VarP(&pairs[string]{to: options, parse: verbatim, kind: "KEY=VALUE"}, "opt", "o", "an option by Docker's or Podman's name (repeatable)")
-}
-
-// optionFlag is the flag that says the same as an option of Docker's bridge
-// driver or of netavark; "" if there is none.
-func optionFlag(key string) string {
-	switch key {
-	case "com.docker.network.bridge.name":
-		return "interface-name"
-	case "com.docker.network.bridge.enable_icc":
-		return "icc"
-	case "com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6":
-		return "gateway-mode"
-	case "com.docker.network.driver.mtu", "mtu":
-		return "mtu"
-	case "com.docker.network.enable_ipv4":
-		return "ipv4"
-	case "com.docker.network.enable_ipv6":
-		return "ipv6"
-	}
-	return ""
-}
-
-// applyOptions reads options that have a flag as that flag, and keeps the rest.
-func applyOptions(cmd *cobra.Command, spec *api.NetworkSpec, options map[string]string) error {
-	for _, key := range slices.Sorted(maps.Keys(options)) {
-		name := optionFlag(key)
-		if name == "" {
-			if spec.Options == nil {
-				spec.Options = map[string]string{}
-			}
-			spec.Options[key] = options[key]
-			continue
-		}
-		flag := cmd.Flags().Lookup(name)
-		given, before := flag.Changed, flag.Value.String()
-		if err := cmd.Flags().Set(name, options[key]); err != nil {
-			return valueError("option "+key, err)
-		}
-		if given && flag.Value.String() != before {
-			return api.Errorf(api.Invalid, "option %s=%s says other than --%s=%s", key, options[key], name, before).WithFix("give one of them")
-		}
-	}
-	return nil
 }

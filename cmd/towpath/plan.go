@@ -9,7 +9,7 @@ import (
 )
 
 func (c *cli) plan() *cobra.Command {
-	return c.output(&cobra.Command{
+	return c.output(c.completeArgs(&cobra.Command{
 		Use: "plan", Short: "Print the desired kernel state, one object a line",
 		Example: "  towpath plan | grep tp-front",
 		Args:    words(),
@@ -24,5 +24,5 @@ func (c *cli) plan() *cobra.Command {
 			_, err = fmt.Fprint(c.out, text)
 			return err
 		},
-	})
+	}))
 }

@@ -60,42 +60,10 @@ func (c *cli) ops(ops []string, err error) error {
 	return nil
 }
 
-// view is how things of a kind are listed.
-type view[T any] struct {
-	header []string
-	row    func(T) []string
-	name   func(T) string
-}
-
-// show prints things as the view says, as names only, or as JSON.
-func show[T any](c *cli, v view[T], quiet bool, items []T, err error) error {
-	if err != nil {
-		return err
-	}
-	var rows [][]string
-	var names []string
-	for _, item := range items {
-		rows, names = append(rows, v.row(item)), append(names, v.name(item))
-	}
-	switch {
-	case c.json && quiet:
-		return c.printJSON(append([]string{}, names...))
-	case c.json:
-		return c.printJSON(append([]T{}, items...))
-	case !quiet:
-		return term.Table(c.out, v.header, rows)
-	}
-	for _, name := range names {
-		if err := c.println(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inspect prints an array of what there is of the names; of the rest it tells.
-func inspect[T any](ctx context.Context, c *cli, names []string, get func(context.Context, string) (T, error)) error {
-	found := []T{}
+// inspect prints what there is of the names as the format says, an array
+// unless it is a template; of the rest it tells.
+func inspect[T any](ctx context.Context, c *cli, names []string, format term.Format, get func(context.Context, string) (T, error)) error {
+	found, items := []T{}, []any{}
 	var missing []error
 	for _, name := range names {
 		item, err := get(ctx, name)
@@ -106,9 +74,13 @@ func inspect[T any](ctx context.Context, c *cli, names []string, get func(contex
 			missing = append(missing, err)
 			continue
 		}
-		found = append(found, item)
+		found, items = append(found, item), append(items, item)
 	}
-	return errors.Join(append([]error{c.printJSON(found)}, missing...)...)
+	show := func() error { return c.printJSON(found) }
+	if format.IsTemplate() {
+		show = func() error { return format.Print(c.out, *new(T), items) }
+	}
+	return errors.Join(append([]error{show()}, missing...)...)
 }
 
 // lost reports whether err means that to go on is of no use.
@@ -121,6 +93,8 @@ func lost(err error) bool {
 type removal struct {
 	remove func(name string) error
 	plan   func(name string) ([]string, error)
+	// pass says of an error that the name is to be passed over; nil: none is.
+	pass func(error) bool
 }
 
 // each removes the names, or prints the ops that would, and goes on after an
@@ -137,14 +111,14 @@ func (c *cli) each(names []string, dry bool, r removal) error {
 			ops = append(ops, some...)
 			return err
 		}()
-		if lost(err) {
+		switch {
+		case lost(err):
 			return err
-		}
-		if err != nil {
+		case err == nil:
+			done = append(done, name)
+		case r.pass == nil || !r.pass(err):
 			failed = append(failed, err)
-			continue
 		}
-		done = append(done, name)
 	}
 	return errors.Join(append([]error{c.printEach(done, ops, dry)}, failed...)...)
 }
@@ -156,10 +130,5 @@ func (c *cli) printEach(done, ops []string, dry bool) error {
 	if c.json {
 		return c.printJSON(append([]string{}, done...))
 	}
-	for _, name := range done {
-		if err := c.println(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.printNames(done)
 }

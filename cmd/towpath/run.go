@@ -16,18 +16,24 @@ import (
 func (c *cli) run() *cobra.Command {
 	var spec api.SandboxSpec
 	var networks []string
-	var dry bool
+	var dry, detach bool
 	cmd := &cobra.Command{
 		Use: "run [flags] -- CMD [ARG]...", Short: "Run a command in a sandbox that goes with it",
 		Long: "Run a command in a network namespace of its own, with its own /etc/resolv.conf, /etc/hosts and host name;\n" +
 			"its files and rights are else the caller's. The sandbox is removed when the command ends.\n\n" +
+			"With -d it runs in the background, in a session of its own; what it prints goes to a file that is named,\n" +
+			"NAME.log in $XDG_STATE_HOME/towpath or ~/.local/state/towpath.\n\n" +
 			"Exit code: the command's own; 128+n if signal n ended it; 125 if Towpath failed; 126 if the command\n" +
-			"cannot be executed; 127 if it is not found.",
-		Example: "  towpath run -- ping -c 1 192.0.2.1\n" +
-			"  towpath run --name web --network front,ip=172.20.0.9 -- python3 -m http.server\n" +
-			"  towpath run --network none -- make test",
+			"cannot be executed; 127 if it is not found. With -d 0 as soon as it runs.",
+		Example: "  towpath run -- cat /etc/hosts\n" +
+			"  towpath run --name web --network front,ip=172.30.0.9 -- grep web /etc/hosts\n" +
+			"  towpath run -d --name clock -- date\n" +
+			"  towpath run --network none -- cat /proc/net/dev",
 		Args: words("CMD..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if detach && !dry && !c.detached {
+				return c.detach()
+			}
 			p, err := parsePlacement(networks)
 			if err != nil {
 				return err
@@ -44,7 +50,9 @@ func (c *cli) run() *cobra.Command {
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVar(&spec.Name, "name", "", "name of the sandbox (default run- and a random number)")
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run it in the background, and print the name of the sandbox")
 	sandboxFlags(cmd.Flags(), &spec, &networks)
+	completeFlag(cmd, "network", c.placementNames, cobra.ShellCompDirectiveDefault)
 	dryRun(cmd, &dry)
 	return cmd
 }
@@ -64,15 +72,15 @@ func (c *cli) runPlaced(ctx context.Context, p placement, spec api.SandboxSpec, 
 	case dry:
 		return c.ops(nil, nil)
 	case p.host:
-		return ended(spawn.Run(spawn.Command{Argv: argv}))
+		return c.start(spec.Name, spawn.Command{Argv: argv})
 	case p.join != "":
-		return c.runIn(ctx, p.join, argv)
+		return c.runIn(ctx, p.join, spec.Name, argv)
 	}
 	s, err := c.client().CreateSandbox(ctx, spec, nil)
 	if err != nil {
 		return err
 	}
-	result := c.enter(s, argv)
+	result := c.enter(s, s.Name, argv)
 	err = c.client().RemoveSandbox(ctx, s.Name)
 	if err != nil && api.CodeOf(err) != api.NotFound {
 		c.warn("sandbox %s is still there: %v", s.Name, err)
@@ -80,17 +88,17 @@ func (c *cli) runPlaced(ctx context.Context, p placement, spec api.SandboxSpec, 
 	return result
 }
 
-// runIn runs argv in a sandbox that is there already.
-func (c *cli) runIn(ctx context.Context, name string, argv []string) error {
-	s, err := c.client().Sandbox(ctx, name)
+// runIn runs argv, under a name, in a sandbox that is there already.
+func (c *cli) runIn(ctx context.Context, sandbox, name string, argv []string) error {
+	s, err := c.client().Sandbox(ctx, sandbox)
 	if err != nil {
 		return err
 	}
-	return c.enter(s, argv)
+	return c.enter(s, name, argv)
 }
 
-// enter runs argv in the namespace of s.
-func (c *cli) enter(s api.Sandbox, argv []string) error {
+// enter runs argv, under a name, in the namespace of s.
+func (c *cli) enter(s api.Sandbox, name string, argv []string) error {
 	netns, err := spawn.OpenNetns(s.Netns)
 	if err != nil {
 		return err
@@ -104,9 +112,9 @@ func (c *cli) enter(s api.Sandbox, argv []string) error {
 		c.warn("the host's resolv.conf names no server that a sandbox can reach: names will not resolve")
 	}
 	host := hostname(s)
-	return ended(spawn.Run(spawn.Command{
+	return c.start(name, spawn.Command{
 		Argv: argv, Netns: netns, Hostname: host, Hosts: spawn.Hosts(addresses(s), host, s.Name), Resolv: resolv,
-	}))
+	})
 }
 
 // hostname is that of s: its name unless it has another, as much of it as the

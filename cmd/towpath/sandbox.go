@@ -9,6 +9,7 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/spawn"
+	"github.com/towpath/towpath/internal/term"
 )
 
 func (c *cli) sandbox() *cobra.Command {
@@ -21,6 +22,7 @@ func (c *cli) sandbox() *cobra.Command {
 // read when the command runs.
 func sandboxFlags(f *pflag.FlagSet, spec *api.SandboxSpec, networks *[]string) {
 	f.StringArrayVar(networks, "network", nil, "a network, as NET, NET,ip=IP,..., name=NET,ip=IP,... or NET:ip=IP,... (repeatable; default bridge)")
+	publishFlag(f, &spec.Publish)
 	f.StringVar(&spec.Hostname, "hostname", "", "host name (default the name of the sandbox)")
 	f.Var(&pairs[string]{to: &spec.Labels, parse: verbatim, kind: "KEY=VALUE", bare: true}, "label", "a label (repeatable)")
 }
@@ -32,7 +34,7 @@ func (c *cli) sandboxCreate() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a sandbox, or adopt a network namespace",
-		Example: "  towpath sandbox create web --network front,ip=172.20.0.9 --network back\n" +
+		Example: "  towpath sandbox create web --network front,ip=172.30.0.9 --network back\n" +
 			"  towpath sandbox create web --netns /run/netns/web",
 		Args: words("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,8 +54,9 @@ func (c *cli) sandboxCreate() *cobra.Command {
 	sandboxFlags(cmd.Flags(), &spec, &networks)
 	cmd.Flags().StringVar(&from.path, "netns", "", "adopt the network namespace at this path")
 	cmd.Flags().IntVar(&from.pid, "pid", 0, "adopt the network namespace of this process")
+	completeFlag(cmd, "network", c.networkNames, cobra.ShellCompDirectiveDefault)
 	dryRun(cmd, &dry)
-	return c.output(cmd)
+	return c.output(c.completeArgs(cmd))
 }
 
 // source is where the namespace of a sandbox comes from.
@@ -93,46 +96,83 @@ func closeFile(f *os.File) {
 }
 
 func (c *cli) sandboxList() *cobra.Command {
-	var quiet bool
+	var l listing[api.Sandbox]
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List sandboxes",
-		Example: "  towpath sandbox ls\n  towpath sandbox ls -q",
-		Args:    words(),
+		Long: "List sandboxes. A --format sees of each: " + strings.Join(term.Fields(sandboxRow{}), ", ") + ", and Label \"KEY\".",
+		Example: "  towpath sandbox ls\n  towpath sandbox ls -q --filter network=front\n" +
+			"  towpath sandbox ls --format '{{.Name}} {{.Addresses}}'",
+		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := c.client().Sandboxes(cmd.Context())
-			return show(c, sandboxView(), quiet, all, err)
+			return show(c, sandboxView(), l, all, err)
 		},
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
-	return c.output(cmd)
+	return listFlags(c, cmd, sandboxView(), &l)
+}
+
+// sandboxRow is a sandbox as a row of a list. ID is for formats written for
+// Docker.
+type sandboxRow struct {
+	ID, Name, Origin, Networks, Addresses, Netns, State string
+	labelled
+}
+
+func newSandboxRow(s api.Sandbox) any {
+	var addresses []string
+	for _, e := range s.Endpoints {
+		for _, a := range e.Addresses {
+			addresses = append(addresses, a.Addr().String())
+		}
+	}
+	return sandboxRow{
+		ID: s.Name, Name: s.Name, Origin: s.Origin, Networks: strings.Join(networksOf(s), ","), Addresses: strings.Join(addresses, ","),
+		Netns: s.Netns, State: stateOf(s.Status), labelled: newLabelled(s.Labels),
+	}
+}
+
+func networksOf(s api.Sandbox) []string {
+	var out []string
+	for _, e := range s.Endpoints {
+		out = append(out, e.Network)
+	}
+	return out
 }
 
 func sandboxView() view[api.Sandbox] {
+	name := func(s api.Sandbox) string { return s.Name }
+	labels := func(s api.Sandbox) map[string]string { return s.Labels }
 	return view[api.Sandbox]{
-		header: []string{"NAME", "ORIGIN", "NETWORKS", "ADDRESSES", "STATE"},
-		name:   func(s api.Sandbox) string { return s.Name },
-		row: func(s api.Sandbox) []string {
-			var networks, addresses []string
-			for _, e := range s.Endpoints {
-				networks = append(networks, e.Network)
-				for _, a := range e.Addresses {
-					addresses = append(addresses, a.Addr().String())
-				}
-			}
-			return []string{s.Name, s.Origin, strings.Join(networks, ","), strings.Join(addresses, ","), stateOf(s.Status)}
+		table: `table {{.Name}}\t{{.Origin}}\t{{.Networks}}\t{{.Addresses}}\t{{.State}}`,
+		heading: sandboxRow{
+			"SANDBOX ID", "NAME", "ORIGIN", "NETWORKS", "ADDRESSES", "NETNS", "STATE", labelled{Labels: "LABELS", heading: true},
+		},
+		row: newSandboxRow, name: name,
+		filters: criteria[api.Sandbox]{
+			"name": byName(name), "id": byID(name),
+			"label": byLabel(labels, true), "label!": byLabel(labels, false),
+			"network": byWord("network", networksOf),
+			"origin": byWord("origin", func(s api.Sandbox) []string { return []string{s.Origin} },
+				api.OriginMade, api.OriginRun, api.OriginAdopted),
 		},
 	}
 }
 
 func (c *cli) sandboxInspect() *cobra.Command {
-	return c.output(&cobra.Command{
+	var format term.Format
+	cmd := &cobra.Command{
 		Use: "inspect NAME...", Short: "Show sandboxes and what the kernel holds of them, as a JSON array",
-		Example: "  towpath sandbox inspect web",
-		Args:    words("NAME..."),
+		Long: "Show sandboxes and what the kernel holds of them now, as a JSON array. A --format sees of each: " +
+			strings.Join(term.Fields(api.Sandbox{}), ", ") + ".",
+		Example: "  towpath sandbox inspect web\n" +
+			"  towpath sandbox inspect --format '{{(index .Endpoints 0).Addresses}}' web",
+		Args: words("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return inspect(cmd.Context(), c, args, c.client().Sandbox)
+			return inspect(cmd.Context(), c, args, format, c.client().Sandbox)
 		},
-	})
+	}
+	inspectFormatFlag(cmd, &format)
+	return c.output(c.completeArgs(cmd, c.sandboxNames))
 }
 
 func (c *cli) sandboxRemove() *cobra.Command {
@@ -150,5 +190,5 @@ func (c *cli) sandboxRemove() *cobra.Command {
 		},
 	}
 	dryRun(cmd, &dry)
-	return c.output(cmd)
+	return c.output(c.completeArgs(cmd, c.sandboxNames))
 }

@@ -16,7 +16,7 @@ type versions struct {
 }
 
 func (c *cli) version() *cobra.Command {
-	return c.output(&cobra.Command{
+	return c.output(c.completeArgs(&cobra.Command{
 		Use: "version", Short: "Print the versions of towpath and of the daemon",
 		Example: "  towpath version --json",
 		Args:    words(),
@@ -31,7 +31,7 @@ func (c *cli) version() *cobra.Command {
 			}
 			return err
 		},
-	})
+	}))
 }
 
 func (c *cli) printVersions(v versions) error {

@@ -20,6 +20,7 @@ type config struct {
 	group            string
 	logFormat        string
 	pools            []ipam.Pool
+	publishAt        netip.Addr
 	protect          bool
 	cleanup, tryOut  bool
 }
@@ -33,6 +34,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	fs.StringVar(&c.runDir, "run-dir", "/run/towpath", "directory of the socket and the namespaces")
 	fs.StringVar(&c.stateDir, "state-dir", "/var/lib/towpath", "directory of the store")
 	pools := fs.StringArray("pool", nil, "range to take subnets from, CIDR[,size=24]; repeatable (default two private IPv4 ranges and a ULA /48)")
+	publishAt := fs.String("default-publish-address", "", "address of the host to publish ports at where none is given (default any)")
 	fs.StringVar(&c.group, "group", "", "group that may use the socket; that is root on the network")
 	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
 	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
@@ -53,14 +55,14 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 		fmt.Fprintln(stdout, "towpathd "+version)
 		return nil, 0
 	}
-	if err := c.check(fs.Args(), *pools, *protect); err != nil {
+	if err := c.check(fs.Args(), *pools, *protect, *publishAt); err != nil {
 		fmt.Fprintf(stderr, "towpathd: %v\n", err)
 		return nil, 1
 	}
 	return c, 0
 }
 
-func (c *config) check(args, pools []string, protect string) error {
+func (c *config) check(args, pools []string, protect, publishAt string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("argument %q is not expected; see --help", args[0])
 	}
@@ -70,6 +72,13 @@ func (c *config) check(args, pools []string, protect string) error {
 	case "off":
 	default:
 		return fmt.Errorf("--protect-tables %q is not known; use auto or off", protect)
+	}
+	if publishAt != "" {
+		a, err := netip.ParseAddr(publishAt)
+		if err != nil || a.IsMulticast() || a.Zone() != "" {
+			return fmt.Errorf("--default-publish-address %q is not an address of the host", publishAt)
+		}
+		c.publishAt = a
 	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is not known; use text or json", c.logFormat)

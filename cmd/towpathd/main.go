@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,16 +122,18 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, e
 		}
 	}()
 	if err := e.Start(ctx, loop); err != nil {
-		return errors.Join(fmt.Errorf("start: %w", err), l.Close())
+		return errors.Join(fmt.Errorf("start: %w", cmp.Or(context.Cause(ctx), err)), l.Close()) // why the loop ended
 	}
 	log.Info("ready", "version", version, "socket", l.Addr().String())
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Warn("notify systemd", "err", err)
-	}
+	tell(daemon.SdNotifyReady, log)
+	stopping := make(chan struct{})
+	context.AfterFunc(ctx, func() { defer close(stopping); tell(daemon.SdNotifyStopping, log) })
+	go watchdog(ctx, func() { loop.Facts() }, log) // has to wait for a pass to end
 	h := server.New(server.Config{Engine: e, Events: events, Metrics: counts.Handler(), Count: counts.Request, Log: log})
 	err = server.Serve(ctx, l, h, log)
 	cancel(nil)
 	<-done
+	<-stopping
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}

@@ -21,8 +21,33 @@ func planNetwork(n *api.Network, v View) []kernel.Object {
 		}
 		objs = append(objs, kernel.Address{NS: kernel.Host, Dev: dev, Prefix: netip.PrefixFrom(s.Gateway, s.Subnet.Bits())})
 	}
-	return append(append(objs, bridgeSysctls(n, v)...), bridgeElements(n)...)
+	objs = append(objs, bridgeSysctls(n, v)...)
+	return append(append(objs, bridgeElements(n)...), loopback(n, v)...)
 }
+
+// loopback lets what is published be reached at the host's own 127.0.0.1 and
+// [::1]. Both are translated on their way out; the kernel then needs
+// route_localnet to send and to take 127.0.0.0/8 over the bridge, and a route
+// for ::1 on the very link that the answers come in on. What containers
+// themselves send to loopback addresses the chain martian drops.
+func loopback(n *api.Network, v View) []kernel.Object {
+	var objs []kernel.Object
+	if n.Internal {
+		return nil
+	}
+	if n.Has4() {
+		objs = append(objs, kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/conf/" + n.Device + "/route_localnet", Value: "1", Dev: n.Device})
+	}
+	if n.Has6() && v.Host.IPv6 {
+		objs = append(objs, kernel.Route{
+			NS: kernel.Host, Dev: n.Device, Dst: netip.PrefixFrom(netip.IPv6Loopback(), 128), Table: localTable, Metric: 1, Local: true,
+		})
+	}
+	return objs
+}
+
+// localTable is RT_TABLE_LOCAL (linux/rtnetlink.h).
+const localTable = 255
 
 // bridgeSysctls: the host must not take a container for a router, and
 // forwards IPv6 from the bridge.
@@ -63,6 +88,13 @@ func bridgeElements(n *api.Network) []kernel.Object {
 	default:
 		objs = append(objs, element("nat_out", dev, ""))
 	}
+	for _, s := range n.Subnets {
+		family := "4"
+		if s.Subnet.Addr().Is6() {
+			family = "6"
+		}
+		objs = append(objs, element("hairpin"+family, dev+" . "+s.Subnet.String(), ""))
+	}
 	return objs
 }
 
@@ -90,7 +122,7 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 	}
 	var has6 bool
 	for _, a := range e.Addresses {
-		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a})
+		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a}, kernel.Flows{NS: kernel.Host, Addr: a.Addr()})
 		has6 = has6 || a.Addr().Is6()
 	}
 	objs = append(objs, routes(e, v)...)
@@ -105,7 +137,9 @@ func endpointSysctls(e *api.Endpoint, has6, ipv6 bool) []kernel.Object {
 	prefix := "net/ipv6/conf/" + e.Ifname + "/"
 	switch {
 	case ipv6 && has6:
-		values[prefix+"accept_ra"] = "0"
+		// The namespace may have IPv6 off by default, and an interface that comes
+		// to another network had it off with the one before.
+		values[prefix+"accept_ra"], values[prefix+"disable_ipv6"] = "0", "0"
 	case ipv6:
 		values[prefix+"disable_ipv6"] = "1"
 	}

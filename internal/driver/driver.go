@@ -19,6 +19,8 @@ type View struct {
 	Networks  map[string]*api.Network
 	Sandboxes map[string]*api.Sandbox
 	Endpoints map[EndpointID]*api.Endpoint
+	// Publications are by their ID, which is unique on the host.
+	Publications map[string]*api.Publication
 	// Down asks for nothing at all, and for what was there before us.
 	Down bool
 	// Saved are the values that sysctls of the host had before Towpath set them.
@@ -33,6 +35,7 @@ func (v View) Clone() View {
 	v.Networks = maps.Clone(v.Networks)
 	v.Sandboxes = maps.Clone(v.Sandboxes)
 	v.Endpoints = maps.Clone(v.Endpoints)
+	v.Publications = maps.Clone(v.Publications)
 	v.Saved = maps.Clone(v.Saved)
 	return v
 }
@@ -40,10 +43,11 @@ func (v View) Clone() View {
 // NewView is an empty View.
 func NewView() View {
 	return View{
-		Networks:  map[string]*api.Network{},
-		Sandboxes: map[string]*api.Sandbox{},
-		Endpoints: map[EndpointID]*api.Endpoint{},
-		Saved:     map[string]string{},
+		Networks:     map[string]*api.Network{},
+		Sandboxes:    map[string]*api.Sandbox{},
+		Endpoints:    map[EndpointID]*api.Endpoint{},
+		Publications: map[string]*api.Publication{},
+		Saved:        map[string]string{},
 	}
 }
 
@@ -70,8 +74,21 @@ func (v View) endpoints(match func(*api.Endpoint) bool) []*api.Endpoint {
 	return out
 }
 
+// PublicationsOf are the publications of a sandbox, by ID.
+func (v View) PublicationsOf(sandbox string) []*api.Publication {
+	var out []*api.Publication
+	for _, p := range v.Publications {
+		if p.Sandbox == sandbox {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b *api.Publication) int { return strings.Compare(a.ID(), b.ID()) })
+	return out
+}
+
 // Unit is a part of the plan that is planned, compared and applied by itself:
-// "host", "network/NAME", "sandbox/NAME", "endpoint/SANDBOX/IFNAME". Each
+// "host", "network/NAME", "sandbox/NAME", "endpoint/SANDBOX/IFNAME",
+// "publication/ID". Each
 // object belongs to exactly one unit.
 type Unit string
 
@@ -86,6 +103,9 @@ func SandboxUnit(name string) Unit { return Unit("sandbox/" + name) }
 
 // EndpointUnit is the unit of an endpoint: its veth pair, addresses and routes.
 func EndpointUnit(id EndpointID) Unit { return Unit("endpoint/" + id.Sandbox + "/" + id.Ifname) }
+
+// PublicationUnit is the unit of a publication: its elements and sockets.
+func PublicationUnit(id string) Unit { return Unit("publication/" + id) }
 
 // Mark is the ifalias of a link of the unit: whose it is.
 func (u Unit) Mark() string { return MarkPrefix + string(u) }
@@ -104,6 +124,9 @@ func Units(v View) []Unit {
 	}
 	for id := range v.Endpoints {
 		units = append(units, EndpointUnit(id))
+	}
+	for id := range v.Publications {
+		units = append(units, PublicationUnit(id))
 	}
 	slices.Sort(units)
 	return units
@@ -127,6 +150,10 @@ func Plan(u Unit, v View) []kernel.Object {
 		sandbox, ifname, _ := strings.Cut(name, "/")
 		if e, ok := v.Endpoints[EndpointID{sandbox, ifname}]; ok {
 			return planEndpoint(e, v)
+		}
+	case "publication":
+		if p, ok := v.Publications[name]; ok {
+			return planPublication(p, v)
 		}
 	}
 	return nil
@@ -153,6 +180,9 @@ func TouchedBySandbox(v View, name string) []Unit {
 	units := []Unit{SandboxUnit(name)}
 	for _, e := range v.EndpointsOf(name) {
 		units = append(units, EndpointUnit(EndpointID{e.Sandbox, e.Ifname}))
+	}
+	for _, p := range v.PublicationsOf(name) {
+		units = append(units, PublicationUnit(p.ID()))
 	}
 	return units
 }

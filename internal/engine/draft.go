@@ -16,14 +16,16 @@ import (
 
 // Keys in the store.
 const (
-	networksKey  = "networks/"
-	sandboxesKey = "sandboxes/"
-	endpointsKey = "endpoints/"
-	savedKey     = "saved/"  // sysctls as they were before us
-	subnetKey    = "subnet/" // the last subnet given, a family
-	leaseKey     = "lease/"  // the last address given, a network and subnet
-	ulaKey       = "ula"
-	bootKey      = "boot"
+	networksKey     = "networks/"
+	sandboxesKey    = "sandboxes/"
+	endpointsKey    = "endpoints/"
+	publicationsKey = "publications/"
+	savedKey        = "saved/"  // sysctls as they were before us
+	subnetKey       = "subnet/" // the last subnet given, a family
+	leaseKey        = "lease/"  // the last address given, a network and subnet
+	portKey         = "port"    // the last ephemeral port given
+	ulaKey          = "ula"
+	bootKey         = "boot"
 )
 
 // draft is a change in the making: the view as it will be, the transaction
@@ -111,6 +113,9 @@ func (d *draft) putSandbox(s *api.Sandbox) {
 }
 
 func (d *draft) deleteSandbox(name string) {
+	for _, p := range d.view.PublicationsOf(name) {
+		d.deletePublication(p.ID())
+	}
 	for _, e := range d.view.EndpointsOf(name) {
 		d.deleteEndpoint(e)
 	}
@@ -134,6 +139,23 @@ func (d *draft) deleteEndpoint(e *api.Endpoint) {
 }
 
 func endpointKey(id driver.EndpointID) string { return endpointsKey + id.Sandbox + "/" + id.Ifname }
+
+func (d *draft) putPublication(p *api.Publication) {
+	d.view.Publications[p.ID()] = p
+	d.touch(driver.PublicationUnit(p.ID()))
+	d.put(publicationsKey+p.ID(), p)
+}
+
+func (d *draft) deletePublication(id string) {
+	d.touch(driver.PublicationUnit(id))
+	delete(d.view.Publications, id)
+	d.del(publicationsKey + id)
+}
+
+func (d *draft) gavePort(port uint16) {
+	d.meta.port = port
+	d.put(portKey, port)
+}
 
 func (d *draft) putSaved(name, value string) {
 	d.view.Saved[name] = value
@@ -207,6 +229,10 @@ func read(entry store.Entry, view driver.View, m *meta) error {
 		return into(entry, func(e *api.Endpoint) {
 			view.Endpoints[driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}] = e
 		})
+	case publicationsKey:
+		return into(entry, func(p *api.Publication) { view.Publications[name] = p })
+	case portKey + "/":
+		return json.Unmarshal(entry.Value, &m.port)
 	case savedKey:
 		return into(entry, func(v *string) { view.Saved[name] = *v })
 	case subnetKey:

@@ -48,6 +48,10 @@ func (e *Engine) Connect(ctx context.Context, sandbox string, spec api.EndpointS
 	return e.endpoint(out.view.Endpoints[id]), nil, nil
 }
 
+// bridgePorts is the kernel's limit: BR_MAX_PORTS, less the number 0 that it
+// never gives (net/bridge/br_private.h, find_portno).
+const bridgePorts = 1023
+
 // draftEndpoint chooses names and addresses of one attachment.
 func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec) error {
 	n, err := findNetwork(d.view, spec.Network)
@@ -61,6 +65,10 @@ func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec)
 	if other := d.view.Endpoints[id]; other != nil {
 		return api.Errorf(api.AlreadyExists, "interface %s of sandbox %s is connected to network %s", id.Ifname, sandbox, other.Network).
 			WithFix("choose another --ifname")
+	}
+	if users := d.view.EndpointsOn(n.Name); len(users) >= bridgePorts {
+		return api.Errorf(api.Exhausted, "network %s is full: a bridge has %d ports", n.Name, bridgePorts).
+			WithFix("make another network, or disconnect a sandbox")
 	}
 	mac := spec.MAC
 	if mac == "" {

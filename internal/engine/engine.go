@@ -45,6 +45,11 @@ type Config struct {
 	Prefixes func(context.Context) ([]ipam.Taken, error)
 	// Live reads what the kernel shows of a sandbox now.
 	Live func(context.Context, *api.Sandbox, []*api.Endpoint) (*api.Live, error)
+	// PublishAt is the address to publish at where none is given; the zero
+	// address is any.
+	PublishAt netip.Addr
+	// PortFree reports whether ports of the host can be had.
+	PortFree func(proto string, at netip.Addr, first, count uint16) bool
 	// Pools are where subnets come from; nil is the default.
 	Pools []ipam.Pool
 	// BootID changes with every boot of the machine.
@@ -78,6 +83,7 @@ type meta struct {
 	subnets   map[string]netip.Prefix // last given, by "4" and "6"
 	leases    map[string]netip.Addr   // last given, by network and subnet
 	ula       netip.Prefix            // the host's own /48
+	port      uint16                  // last ephemeral host port given
 	boot      string
 }
 

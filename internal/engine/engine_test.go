@@ -317,3 +317,21 @@ func TestCleanup(t *testing.T) {
 		stop()
 	})
 }
+
+// TestBridgeIsFull: the kernel's limit is told before it is met.
+func TestBridgeIsFull(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.network(api.NetworkSpec{Name: "big", Subnets: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/16")}})
+		specs := make([]api.EndpointSpec, bridgePorts)
+		for i := range specs {
+			specs[i] = api.EndpointSpec{Network: "big"}
+		}
+		r.sandbox("many", specs...)
+		r.sandbox("late")
+		_, _, err := r.Connect(r.Context(), "late", api.EndpointSpec{Network: "big"}, false)
+		if api.CodeOf(err) != api.Exhausted || !strings.Contains(err.Error(), "a bridge has 1023 ports") {
+			t.Errorf("got %v", err)
+		}
+		r.clean()
+	})
+}

@@ -89,7 +89,8 @@ func (e *Engine) draftSandbox(d *draft, base api.Sandbox, spec api.SandboxSpec) 
 			return err
 		}
 	}
-	return nil
+	_, err := e.draftPublications(d, spec.Name, spec.Publish)
+	return err
 }
 
 // sandbox fills in what is not stored.
@@ -101,6 +102,12 @@ func (e *Engine) sandbox(v driver.View, name string) api.Sandbox {
 		s.Endpoints = append(s.Endpoints, e.endpoint(ep))
 		units = append(units, driver.EndpointUnit(driver.EndpointID{Sandbox: name, Ifname: ep.Ifname}))
 	}
+	ids := []string{}
+	for _, p := range v.PublicationsOf(name) {
+		ids = append(ids, p.ID())
+		units = append(units, driver.PublicationUnit(p.ID()))
+	}
+	s.Publications = e.publications(v, ids)
 	s.Status = e.status(units...)
 	return s
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Verb is what an op does.
@@ -38,7 +39,8 @@ type Phase int
 
 // The phases, in order.
 const (
-	Withdraw   Phase = iota // sockets, rules, routes, neighbours, addresses go
+	Reserve    Phase = iota // ports of the host are taken, or found taken
+	Withdraw                // sockets, rules, routes, neighbours, addresses go
 	Unplug                  // links and namespaces go
 	Rules                   // one nftables transaction
 	Forwarding              // sysctls of the host, forwarding among them
@@ -56,6 +58,15 @@ func (o Op) phase(replaced bool) Phase {
 		return Unguard
 	case kind.IsNFT():
 		return Rules
+	case kind == KindFlows && o.Verb == Delete:
+		return Unguard // last: nothing can make them anew
+	case kind == KindSocket && o.Object.Key().NS == Host:
+		// A port that somebody else has is found before any rule takes its
+		// traffic away, and one of ours is held as long as a rule leads to it.
+		if o.Verb == Delete {
+			return Unguard
+		}
+		return Reserve
 	case o.Verb == Delete && (kind == KindLink || kind == KindNamespace || kind == KindUp):
 		return Unplug
 	case o.Verb == Delete:
@@ -90,7 +101,7 @@ func Diff(have, want State) []Op {
 		switch {
 		case !there || gone[k] != stays:
 			ops = append(ops, Op{Verb: Create, Object: w})
-		case h != w || needsLost(w, gone):
+		case h != w || needsLost(w, gone) || addressLost(w, gone):
 			ops = append(ops, Op{Verb: Change, Object: w, Old: h})
 		}
 	}
@@ -164,6 +175,22 @@ func replaced(h, w Object) (Key, bool) {
 // reference has to be set again: the ports of a bridge.
 func needsLost(o Object, gone map[Key]fate) bool {
 	return slices.ContainsFunc(o.Needs(), func(k Key) bool { return gone[k] != stays })
+}
+
+// addressLost reports whether o is a route whose link loses an address: the
+// kernel drops the routes over it with the last one of the family, so they are
+// set again.
+func addressLost(o Object, gone map[Key]fate) bool {
+	r, isRoute := o.(Route)
+	if !isRoute {
+		return false
+	}
+	for k, f := range gone {
+		if f != stays && k.NS == r.NS && k.Kind == KindAddress && strings.HasSuffix(k.Name, " dev "+r.Dev) {
+			return true
+		}
+	}
+	return false
 }
 
 func sortOps(ops []Op) {

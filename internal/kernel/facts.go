@@ -10,6 +10,8 @@ type Facts struct {
 	IPv6 bool
 	// ForceForwarding: the kernel has net.ipv6.conf.IFACE.force_forwarding (6.17).
 	ForceForwarding bool
+	// SCTP: the kernel has SCTP sockets, so that a port can be held.
+	SCTP bool
 	// BridgeNF: frames within a bridge pass the inet hooks (net.bridge.bridge-nf-call-iptables).
 	BridgeNF bool
 	// TableFlags are the flags to protect nftables tables with, "" where the
@@ -22,7 +24,7 @@ type Facts struct {
 // Equal reports whether planning would see no difference.
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
-		h.BridgeNF == o.BridgeNF && h.TableFlags == o.TableFlags && slices.Equal(h.Uplinks, o.Uplinks)
+		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && slices.Equal(h.Uplinks, o.Uplinks)
 }
 
 // Uplink is a link of the host that is not ours.

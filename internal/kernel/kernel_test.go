@@ -36,10 +36,14 @@ func drawState(t *rapid.T, label string) State {
 		}
 		if flip("up") {
 			add(Up{NS: Host, Dev: b})
+			add(Route{NS: Host, Dev: b, Dst: netip.MustParsePrefix("::1/128"), Table: 255, Metric: 1, Local: flip("local")})
 		}
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, label+"sandboxes") {
 		ns := fmt.Sprintf("s%d", i)
+		if flip("flows") {
+			add(Flows{NS: Host, Addr: netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", i+2))})
+		}
 		add(Namespace{Name: ns, Cookie: uint64(rapid.IntRange(0, 1).Draw(t, label+"cookie"))}, Up{NS: ns, Dev: "lo"})
 		if len(bridges) == 0 || flip("unplugged") {
 			continue
@@ -75,6 +79,9 @@ func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) 
 	add(Chain{NS: Host, Family: "inet", Table: "towpath", Name: "forward", Base: pick("base", "type filter hook forward priority filter; policy accept;", "type filter hook forward priority 10; policy accept;"), Rules: pick("rules", "", "accept\n", "iifname \"x\" drop\naccept\n")})
 	for _, b := range bridges {
 		add(Element{NS: Host, Family: "inet", Table: "towpath", Set: "same", Elem: fmt.Sprintf("%q", b), Value: pick("verdict", "accept", "jump icc_off")})
+	}
+	if rapid.Bool().Draw(t, label+"host socket") {
+		add(Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080")})
 	}
 	add(Sysctl{NS: Host, Name: "net/ipv4/ip_forward", Value: pick("forward", "0", "1")})
 }

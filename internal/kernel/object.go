@@ -27,6 +27,7 @@ const (
 	KindNeighbour Kind = "neigh"
 	KindSysctl    Kind = "sysctl"
 	KindSocket    Kind = "socket"
+	KindFlows     Kind = "flows"
 	KindTable     Kind = "table"
 	KindSet       Kind = "set"
 	KindChain     Kind = "chain"
@@ -102,6 +103,9 @@ type Route struct {
 	Via     netip.Addr
 	Table   uint32 // 0 is main
 	Metric  uint32
+	// Local makes the destination an address of the host itself, when it comes
+	// in over Dev.
+	Local bool
 }
 
 // Rule sends what comes from an address to a routing table of its own: answers
@@ -133,6 +137,13 @@ type Socket struct {
 	NS    string
 	Proto string // "tcp" (listening) or "udp"
 	Addr  netip.AddrPort
+}
+
+// Flows are the connections of an address in conntrack: they may be there as
+// long as the address is somebody's, and go with it.
+type Flows struct {
+	NS   string
+	Addr netip.Addr
 }
 
 // Table is an nftables table. Flags is "" or "owner,persist".
@@ -282,6 +293,15 @@ func (s Socket) Parents() []Key { return nil }
 
 // Needs is the namespace.
 func (s Socket) Needs() []Key { return nsParents(s.NS) }
+
+// Key is the address.
+func (f Flows) Key() Key { return Key{f.NS, KindFlows, f.Addr.String()} }
+
+// Parents is the namespace.
+func (f Flows) Parents() []Key { return nsParents(f.NS) }
+
+// Needs is empty.
+func (f Flows) Needs() []Key { return nil }
 
 func tableKey(ns, family, table string) Key { return Key{ns, KindTable, family + " " + table} }
 

@@ -193,6 +193,12 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 	case "sysctl":
 		s := Sysctl{NS: ns, Name: DottedSysctl(name), Value: opts["="], Dev: opts["dev"]}
 		return s, nil
+	case "flows":
+		if len(f) < 3 {
+			return nil, nil
+		}
+		addr, err := netip.ParseAddr(f[2])
+		return Flows{NS: ns, Addr: addr}, err
 	case "socket":
 		if len(f) < 3 {
 			return nil, nil
@@ -204,7 +210,7 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 }
 
 func route(ns, dst string, opts map[string]string) (Object, error) {
-	r := Route{NS: ns, Dev: opts["dev"]}
+	r := Route{NS: ns, Dev: opts["dev"], Local: opts["type"] == "local"}
 	var err error
 	if dst == "default" {
 		dst = "0.0.0.0/0"

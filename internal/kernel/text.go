@@ -70,6 +70,9 @@ func (a Address) String() string { return "addr " + a.Prefix.String() + " dev " 
 // String is "route default via 172.20.0.1 dev eth0".
 func (r Route) String() string {
 	w := words{"route", dstText(r.Dst)}
+	if r.Local {
+		w = append(w, "type", "local")
+	}
 	if r.Via.IsValid() {
 		w.add("via", r.Via.String())
 	}
@@ -112,6 +115,9 @@ func DottedSysctl(path string) string {
 
 // String is "socket udp 127.0.0.11:40053".
 func (s Socket) String() string { return "socket " + s.Proto + " " + s.Addr.String() }
+
+// String is "flows of 172.20.0.2".
+func (f Flows) String() string { return "flows of " + f.Addr.String() }
 
 // String is "table inet towpath".
 func (t Table) String() string {

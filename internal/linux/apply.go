@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -52,6 +53,8 @@ func batch(ops []kernel.Op) int {
 		}
 	case hostLinkRemoval(ops[0]):
 		together = hostLinkRemoval
+	case flowsRemoval(ops[0]):
+		together = flowsRemoval
 	}
 	if n := slices.IndexFunc(ops[1:], func(op kernel.Op) bool { return !together(op) }); n >= 0 {
 		return n + 1
@@ -62,6 +65,10 @@ func batch(ops []kernel.Op) int {
 func hostLinkRemoval(op kernel.Op) bool {
 	k := op.Object.Key()
 	return op.Verb == kernel.Delete && k.Kind == kernel.KindLink && k.NS == kernel.Host
+}
+
+func flowsRemoval(op kernel.Op) bool {
+	return op.Verb == kernel.Delete && op.Object.Key().Kind == kernel.KindFlows
 }
 
 // applier is one Apply under way.
@@ -82,7 +89,15 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 	}
 	switch {
 	case ops[0].Object.Key().Kind.IsNFT():
-		if err := a.rules(ctx, ops); err != nil {
+		err := a.rules(ctx, ops)
+		if err == nil {
+			err = a.flows(ctx, ops)
+		}
+		if err != nil {
+			a.fail(err, ops...)
+		}
+	case flowsRemoval(ops[0]):
+		if err := a.k.forget(ctx, ops); err != nil {
 			a.fail(err, ops...)
 		}
 	case len(ops) > 1:
@@ -123,6 +138,8 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 		return a.namespace(op.Verb, o)
 	case kernel.Socket:
 		return a.socket(op.Verb, o)
+	case kernel.Flows: // they come by themselves
+		return nil
 	}
 	a.expect(op)
 	sp, err := a.spaces.at(op.Object.Key().NS)
@@ -175,11 +192,7 @@ func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
 		}
 		return sp.rt.ReplaceAddress(ctx, addr)
 	case kernel.Route:
-		r := rt.Route{Dst: o.Dst, Gateway: o.Via, OIF: l.Index, Table: o.Table, Protocol: protocol, Metric: o.Metric}
-		if op.Verb == kernel.Delete {
-			return sp.rt.DelRoute(ctx, r)
-		}
-		return sp.rt.ReplaceRoute(ctx, r)
+		return changeRoute(ctx, sp, op, o, l.Index)
 	case kernel.Neighbour:
 		n, err := neighbour(o, l.Index)
 		switch {
@@ -214,6 +227,39 @@ func (a *applier) rule(ctx context.Context, sp *space, verb kernel.Verb, o kerne
 		return sp.rt.AddRule(ctx, r)
 	}
 	return nil
+}
+
+// changeRoute makes, changes or removes a route.
+func changeRoute(ctx context.Context, sp *space, op kernel.Op, o kernel.Route, index int) error {
+	r := rt.Route{
+		Dst: o.Dst, Gateway: o.Via, OIF: index, Table: o.Table, Protocol: protocol, Metric: o.Metric,
+		// IPv6 makes the connected route only when link watch has seen the
+		// carrier, and until then refuses a gateway (EHOSTUNREACH) that is not
+		// declared to be on the link.
+		Onlink: o.Via.Is6(),
+	}
+	if o.Local {
+		r.Type, r.Scope = unix.RTN_LOCAL, unix.RT_SCOPE_HOST
+	}
+	switch op.Verb {
+	case kernel.Delete:
+		return sp.rt.DelRoute(ctx, r)
+	case kernel.Change:
+		return sp.rt.ReplaceRoute(ctx, r)
+	}
+	add := sp.rt.AddRoute // not replace: that would take the place of a route that is not ours
+	if o.Local {          // each of our bridges has one
+		add = sp.rt.AppendRoute
+	}
+	err := add(ctx, r)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	there, lerr := sp.rt.Routes(ctx, rt.RouteFilter{Protocol: protocol, OIF: index}, sandboxRoutes)
+	if lerr == nil && slices.ContainsFunc(there, func(t rt.Route) bool { return t.Dst == r.Dst && t.Gateway == r.Gateway }) {
+		return nil
+	}
+	return fmt.Errorf("a route to %s exists that is not Towpath's: remove it: %w", o.Dst, err)
 }
 
 func deviceOf(o kernel.Object) string {
@@ -251,7 +297,10 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 		return netns.Remove(path)
 	}
 	if o.Cookie == 0 {
-		return netns.Create(path)
+		if err := netns.Create(path); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
 	}
 	a.k.mu.Lock()
 	f := a.k.offered[o.Cookie]
@@ -270,6 +319,12 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 
 // socket opens or closes a socket that the daemon holds in a namespace.
 func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
+	switch {
+	case o.NS == kernel.Host && verb == kernel.Delete:
+		return a.k.Ports.Release(o.Proto, o.Addr)
+	case o.NS == kernel.Host:
+		return a.k.Ports.Hold(o.Proto, o.Addr)
+	}
 	a.k.mu.Lock()
 	old := a.k.sockets[o.Key()]
 	delete(a.k.sockets, o.Key())

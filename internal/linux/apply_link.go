@@ -73,6 +73,9 @@ func (a *applier) tryAddLink(ctx context.Context, sp *space, o kernel.Link) erro
 	}
 	switch o.Type {
 	case "bridge":
+		// A bridge takes its MTU from its ports, unless it was set after it was
+		// made (br_change_mtu): without a port it would go back to 1500.
+		spec.MTU = 0
 		return sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec, McastSnooping: true})
 	case "veth":
 		peer, err := a.peerSpec(o)

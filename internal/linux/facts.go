@@ -24,6 +24,7 @@ const hostRoutes = 1 << 16
 func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6}
 	_, f.ForceForwarding = k.number("net/ipv6/conf/all/force_forwarding")
+	f.SCTP = hasSCTP()
 	nf, _ := k.number("net/bridge/bridge-nf-call-iptables")
 	f.BridgeNF = nf == 1
 	links, err := k.rt.Links(ctx, rt.LinkFilter{})
@@ -51,6 +52,16 @@ func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 	}
 	f.UplinkMTU = mtu[def]
 	return f, nil
+}
+
+// hasSCTP: a kernel without CONFIG_IP_SCTP has no such protocol.
+func hasSCTP() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return true
 }
 
 // number reads a sysctl of the host that is a number; false if there is none.

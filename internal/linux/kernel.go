@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -43,9 +44,18 @@ type Config struct {
 	RunDir string
 	// Protect asks for table flags owner and persist where the kernel has them.
 	Protect bool
+	// Ports holds ports of the host; it lives as long as the daemon.
+	Ports Ports
 	// Pass is told before and after each op, so that a test can kill the daemon there.
 	Pass func(point string)
 	Log  *slog.Logger
+}
+
+// Ports keeps ports of the host from other programs.
+type Ports interface {
+	Hold(proto string, at netip.AddrPort) error
+	Release(proto string, at netip.AddrPort) error
+	Holds(proto string, at netip.AddrPort) bool
 }
 
 // Kernel is the kernel seen from one network namespace, "the host".
@@ -66,6 +76,9 @@ type Kernel struct {
 
 // Open opens the kernel in the namespace of the calling process.
 func Open(c Config) (*Kernel, error) {
+	if err := checkCapabilities(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(c.RunDir, "netns"), 0o755); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}

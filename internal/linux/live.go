@@ -4,6 +4,7 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -58,11 +59,11 @@ func (l *Live) addLinks(ctx context.Context, ns string, sp *space, only []string
 			links = append(links, link)
 		}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return nil, err
 	}
 	names := map[int]string{}
-	for _, link := range links {
+	for _, link := range links[:min(len(links), liveLimit)] {
 		names[link.Index] = link.Name
 		l.Links = append(l.Links, linkLine(ns, link))
 	}
@@ -87,14 +88,14 @@ func linkLine(ns string, l rt.Link) string {
 // addInside adds addresses, routes and neighbours of the sandbox.
 func (l *Live) addInside(ctx context.Context, ns string, sp *space, names map[int]string) error {
 	addrs, err := sp.rt.Addresses(ctx, 0)
-	if err != nil {
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, a := range addrs[:min(len(addrs), liveLimit)] {
 		l.Addresses = append(l.Addresses, fmt.Sprintf("%s: %s dev %s", ns, a.Prefix, names[a.Index]))
 	}
 	routes, err := sp.rt.Routes(ctx, rt.RouteFilter{Table: 254, Type: 1}, liveLimit)
-	if err != nil && len(routes) == 0 {
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, r := range routes {
@@ -109,7 +110,7 @@ func (l *Live) addInside(ctx context.Context, ns string, sp *space, names map[in
 		l.Routes = append(l.Routes, strings.Join(append(words, "dev", names[r.OIF]), " "))
 	}
 	neighbours, err := sp.rt.Neighbours(ctx, rt.NeighbourFilter{}, liveLimit)
-	if err != nil && len(neighbours) == 0 {
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, n := range neighbours {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/towpath/towpath/internal/kernel"
-	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
 )
@@ -29,26 +28,28 @@ const (
 // we set and no others. With sweep it adds whatever else carries our mark. What
 // is there but not ours is left out.
 func (k *Kernel) Observe(ctx context.Context, want kernel.State, sweep bool) (kernel.State, error) {
-	o := &observer{k: k, spaces: k.spaces(), want: want, sweep: sweep, seen: kernel.State{}, links: map[string]map[string]rt.Link{}}
+	o := &observer{k: k, spaces: k.spaces(), want: want, in: map[string][]kernel.Object{}, sweep: sweep, seen: kernel.State{}, links: map[string]map[string]rt.Link{}}
 	defer o.spaces.close()
+	for key, obj := range want {
+		o.in[key.NS] = append(o.in[key.NS], obj)
+	}
 	if err := o.namespaces(); err != nil {
 		return nil, err
-	}
-	names := map[string]bool{kernel.Host: true}
-	for key := range want {
-		names[key.NS] = true
 	}
 	if err := o.namespace(ctx, kernel.Host); err != nil {
 		return nil, err
 	}
-	delete(names, kernel.Host)
-	for ns := range names {
+	for ns := range o.in {
+		if ns == kernel.Host {
+			continue
+		}
 		if _, there := o.seen[kernel.Namespace{Name: ns}.Key()]; !there {
 			if _, err := o.spaces.at(ns); err != nil {
 				continue // no namespace: nothing in it
 			}
 		}
 		o.sandbox(ctx, ns)
+		o.spaces.forget(ns) // or a thousand would be open at the end
 	}
 	o.peers()
 	return o.seen, nil
@@ -59,6 +60,7 @@ type observer struct {
 	k      *Kernel
 	spaces *spaces
 	want   kernel.State
+	in     map[string][]kernel.Object // what is wanted, by namespace
 	sweep  bool
 	seen   kernel.State
 	links  map[string]map[string]rt.Link // by namespace and name
@@ -69,36 +71,12 @@ func (o *observer) add(obj kernel.Object) { o.seen[obj.Key()] = obj }
 // wanted gives the objects of one kind in one namespace.
 func wanted[T kernel.Object](o *observer, ns string) []T {
 	var out []T
-	for k, obj := range o.want {
-		if t, ok := obj.(T); ok && k.NS == ns {
+	for _, obj := range o.in[ns] {
+		if t, ok := obj.(T); ok {
 			out = append(out, t)
 		}
 	}
 	return out
-}
-
-// namespaces reads which are bound under the run directory.
-func (o *observer) namespaces() error {
-	entries, err := netns.List(o.k.Path(""))
-	if err != nil {
-		return fmt.Errorf("observe namespaces: %w", err)
-	}
-	for _, e := range entries {
-		ns := kernel.Namespace{Name: e.Name}
-		w, asked := o.want[ns.Key()].(kernel.Namespace)
-		switch {
-		case asked && !e.Mounted: // the daemon died before the mount
-			continue
-		case asked && w.Cookie != 0:
-			if sp, err := o.spaces.at(e.Name); err == nil {
-				ns.Cookie, _ = netns.Cookie(sp.file) // 0 differs from the one wanted
-			}
-		case !asked && !o.sweep:
-			continue
-		}
-		o.add(ns)
-	}
-	return nil
 }
 
 // sandbox reads what we want in a namespace that is not ours alone: a failure
@@ -123,6 +101,9 @@ func (o *observer) namespace(ctx context.Context, ns string) error {
 		}
 	}
 	o.readSockets(ns)
+	for _, f := range wanted[kernel.Flows](o, ns) {
+		o.add(f) // there may be none, which is as good
+	}
 	return nil
 }
 
@@ -299,7 +280,7 @@ func (o *observer) readRoutes(ctx context.Context, sp *space, ns string) error {
 		return err
 	}
 	for _, r := range routes {
-		obj := kernel.Route{NS: ns, Dev: o.device(ns, r.OIF), Dst: r.Dst, Via: r.Gateway, Table: r.Table, Metric: r.Metric}
+		obj := kernel.Route{NS: ns, Dev: o.device(ns, r.OIF), Dst: r.Dst, Via: r.Gateway, Table: r.Table, Metric: r.Metric, Local: r.Type == unix.RTN_LOCAL}
 		if r.Table == unix.RT_TABLE_MAIN {
 			obj.Table = 0
 		}
@@ -373,6 +354,14 @@ func (o *observer) readSysctls(_ context.Context, sp *space, ns string) error {
 }
 
 func (o *observer) readSockets(ns string) {
+	if ns == kernel.Host {
+		for _, w := range wanted[kernel.Socket](o, ns) {
+			if o.k.Ports.Holds(w.Proto, w.Addr) {
+				o.add(w)
+			}
+		}
+		return
+	}
 	o.k.mu.Lock()
 	defer o.k.mu.Unlock()
 	for key := range o.k.sockets {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -198,7 +199,9 @@ func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
 		}
 	}
 	for _, op := range b.ops {
-		if e, ok := op.Object.(kernel.Element); ok && b.sets[e.Set].Name == "" {
+		e, isElement := op.Object.(kernel.Element)
+		_, isChain := op.Object.(kernel.Chain) // whose rules name sets
+		if isChain || isElement && b.sets[e.Set].Name == "" {
 			missing = true
 		}
 	}
@@ -206,7 +209,7 @@ func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
 		return nil
 	}
 	there, err := c.Sets(ctx, rules.FamilyInet, tableName)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	for _, s := range there {
@@ -317,8 +320,9 @@ func (b *transaction) part(op kernel.Op) error {
 			b.DeleteChain(chain)
 		case kernel.Change:
 			b.FlushChain(chain)
-		case kernel.Create:
+		case kernel.Create: // one that is there is filled anew
 			b.AddChain(chain)
+			b.FlushChain(chain)
 		}
 	}
 	return nil
@@ -336,7 +340,7 @@ func (b *transaction) fill() error {
 			return err
 		}
 		for line := range strings.Lines(o.Rules) {
-			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"))
+			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"), slices.Collect(maps.Values(b.sets))...)
 			if err != nil {
 				return err
 			}

@@ -193,6 +193,8 @@ func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
 	case e.Deleted:
 		w.tell(ctx, ns, link, "was deleted")
 	case !heard:
+	case was.name != now.name && ns == kernel.Host: // nobody wants it by the new one
+		w.send(ctx, kernel.Event{Why: "link " + was.name + " was renamed to " + now.name})
 	case was.name != now.name:
 		link.Name = was.name
 		w.tell(ctx, ns, link, "was renamed to "+now.name)

@@ -136,7 +136,7 @@ func (l *Loop) compare(ctx context.Context, view driver.View, w work) (plan, err
 		}
 		maps.Copy(p.have, l.owned[u])
 		for k, o := range p.want[u] { // its value before us must be known
-			if _, known := l.owned[u][k]; !known && k.Kind == kernel.KindSysctl {
+			if _, known := l.owned[u][k]; !known && outlivesUs(o) {
 				doubt[k] = o
 			}
 		}
@@ -184,13 +184,23 @@ func (l *Loop) own(u driver.Unit, s kernel.State) {
 	}
 }
 
+// outlivesUs reports whether an object is a sysctl of the host itself, to be put
+// back one day. Those of our links and sandboxes go with them.
+func outlivesUs(o kernel.Object) bool {
+	s, ok := o.(kernel.Sysctl)
+	return ok && s.NS == kernel.Host && s.Dev == ""
+}
+
 // save puts the values that sysctls of the host have before our first change
 // into the store.
 func (l *Loop) save(ctx context.Context, view driver.View, ops []kernel.Op) error {
 	before := map[string]string{}
 	for _, op := range ops {
-		s, ok := op.Old.(kernel.Sysctl)
-		if _, saved := view.Saved[s.Name]; ok && !saved && s.NS == kernel.Host && s.Dev == "" {
+		if op.Old == nil || !outlivesUs(op.Old) {
+			continue
+		}
+		s := op.Old.(kernel.Sysctl)
+		if _, saved := view.Saved[s.Name]; !saved {
 			before[s.Name] = s.Value
 		}
 	}
@@ -200,6 +210,9 @@ func (l *Loop) save(ctx context.Context, view driver.View, ops []kernel.Op) erro
 	if err := l.source.SaveSysctls(ctx, before); err != nil {
 		return fmt.Errorf("save sysctls: %w", err)
 	}
+	// That made a revision which this pass, whose view is older, does not stand
+	// for: without another pass, whoever waits for it would wait for an event.
+	l.Trigger(driver.HostUnit)
 	return nil
 }
 
@@ -227,6 +240,7 @@ func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 		}
 	}
 	blame(l.kernel.Apply(ctx, before))
+	rules = withdraw(rules, p.have, failures, unitOf)
 	blame(l.bisect(ctx, rules, unitOf))
 	after = slices.DeleteFunc(after, func(op kernel.Op) bool {
 		u := unitOf[op.Object.Key()]
@@ -234,6 +248,30 @@ func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	})
 	blame(l.kernel.Apply(ctx, after))
 	return failures
+}
+
+// withdraw takes what failed units would add out of a transaction, and their
+// elements that are there already out of the rules: a publication whose port
+// somebody else has must not lead its traffic away.
+func withdraw(rules []kernel.Op, have kernel.State, failures map[driver.Unit]error, unitOf map[kernel.Key]driver.Unit) []kernel.Op {
+	if len(failures) == 0 {
+		return rules
+	}
+	going := map[kernel.Key]bool{}
+	rules = slices.DeleteFunc(rules, func(op kernel.Op) bool {
+		if op.Verb == kernel.Delete {
+			going[op.Object.Key()] = true
+			return false
+		}
+		return failures[unitOf[op.Object.Key()]] != nil
+	})
+	for k, o := range have {
+		u := unitOf[k]
+		if _, isElement := o.(kernel.Element); isElement && !going[k] && failures[u] != nil {
+			rules = append(rules, kernel.Op{Verb: kernel.Delete, Object: o, Phase: kernel.Rules})
+		}
+	}
+	return rules
 }
 
 // unitsOf says whose each op is. What nobody wants and nobody had is garbage
@@ -249,9 +287,7 @@ func (l *Loop) unitsOf(p plan) map[kernel.Key]driver.Unit {
 	}
 	for u, s := range p.want {
 		for k := range s {
-			if _, ok := of[k]; ok {
-				of[k] = u
-			}
+			of[k] = u
 		}
 	}
 	return of
@@ -293,8 +329,11 @@ func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Ke
 	return failures
 }
 
-// maxBackoff bounds the time between tries of a failing unit.
-const maxBackoff = time.Minute
+// The time between tries of a failing unit doubles between these.
+const (
+	firstBackoff = 100 * time.Millisecond
+	maxBackoff   = time.Minute
+)
 
 // settle publishes the outcome of a pass and wakes the waiters.
 func (l *Loop) settle(rev int64, units []driver.Unit, failures map[driver.Unit]error) {
@@ -316,7 +355,7 @@ func (l *Loop) settle(rev int64, units []driver.Unit, failures map[driver.Unit]e
 			l.Tell(unitEvent(u, "fail", cause.Error()))
 		}
 		f.err = cause
-		f.next = time.Now().Add(min(time.Second<<min(f.tries, 6), maxBackoff))
+		f.next = time.Now().Add(min(firstBackoff<<min(f.tries, 10), maxBackoff))
 		f.tries++
 		l.log.Error("unit failed", "unit", string(u), "err", cause, "tries", f.tries)
 	}
@@ -371,9 +410,9 @@ func (l *Loop) Facts() kernel.Facts {
 
 // Once does one pass over everything, without the loop.
 func (l *Loop) Once(ctx context.Context) error {
+	_, rev := l.source.View() // before the pass, which may save sysctls
 	l.mark(work{full: true})
 	l.pass(ctx)
-	_, rev := l.source.View()
 	l.mu.Lock()
 	units := slices.Collect(maps.Keys(l.failed))
 	l.mu.Unlock()

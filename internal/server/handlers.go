@@ -100,3 +100,26 @@ func (s *service) version(r *http.Request, _ params) (answer, error) {
 func (s *service) health(*http.Request, params) (answer, error) {
 	return ok("ok\n"), nil
 }
+
+func (s *service) publish(r *http.Request, p params) (answer, error) {
+	specs, err := decode[[]api.Publication](r)
+	if err != nil {
+		return answer{}, err
+	}
+	made, ops, err := s.Engine.Publish(r.Context(), r.PathValue("name"), specs, p.dry)
+	return created(made, ops, p.dry), err
+}
+
+func (s *service) unpublish(r *http.Request, p params) (answer, error) {
+	specs, err := decode[[]api.Publication](r)
+	if err != nil {
+		return answer{}, err
+	}
+	ops, err := s.Engine.Unpublish(r.Context(), r.PathValue("name"), specs, p.dry)
+	return removed(ops, p.dry), err
+}
+
+func (s *service) publications(r *http.Request, p params) (answer, error) {
+	all, err := s.Engine.Publications(r.Context(), p.sandbox)
+	return list(all), err
+}

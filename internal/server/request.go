@@ -19,8 +19,8 @@ const maxBody = 1 << 20
 
 // params are the query parameters of a request.
 type params struct {
-	dry, force bool
-	network    string
+	dry, force       bool
+	network, sandbox string
 }
 
 // parseParams reads the query, refusing what is not among known.
@@ -53,8 +53,12 @@ func unknownParam(key string, known []string) error {
 }
 
 func (p *params) set(key, value string) error {
-	if key == "network" {
+	switch key {
+	case "network":
 		p.network = value
+		return nil
+	case "sandbox":
+		p.sandbox = value
 		return nil
 	}
 	b, err := strconv.ParseBool(value)

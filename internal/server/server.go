@@ -32,6 +32,12 @@ type Engine interface {
 	// ifname; either, not both, may be empty, which means any.
 	Disconnect(ctx context.Context, sandbox, network, ifname string, force, dry bool) ([]string, error)
 
+	// Publish makes ports of a sandbox reachable at ports of the host: all or none.
+	Publish(ctx context.Context, sandbox string, specs []api.Publication, dry bool) ([]api.Publication, []string, error)
+	Unpublish(ctx context.Context, sandbox string, specs []api.Publication, dry bool) ([]string, error)
+	// Publications are those of a sandbox, of all where it is "".
+	Publications(ctx context.Context, sandbox string) ([]api.Publication, error)
+
 	// Plan is the desired kernel state as text, one object a line.
 	Plan(ctx context.Context) (string, error)
 	// Diff is the ops that would be applied now.
@@ -68,6 +74,9 @@ func (s *service) routes() []route {
 		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, s.connect, nil},
 		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, s.disconnect, nil},
 		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, s.disconnect, nil},
+		{"GET", "/v1/publications", "list publications", []string{"sandbox"}, s.publications, nil},
+		{"POST", "/v1/sandboxes/{name}/publications", "publish ports of sandbox", dry, s.publish, nil},
+		{"DELETE", "/v1/sandboxes/{name}/publications", "unpublish ports of sandbox", dry, s.unpublish, nil},
 		{"GET", "/v1/state", "plan", nil, s.state, nil},
 		{"GET", "/v1/diff", "diff", nil, s.diff, nil},
 		{"GET", "/v1/version", "version", nil, s.version, nil},

@@ -20,6 +20,9 @@ const (
 	playRun = "spawn-test-run"
 	// playHost runs them in the caller's own.
 	playHost = "spawn-test-host"
+	// playDetach runs this program in the background with them, and prints what
+	// that says.
+	playDetach = "spawn-test-detach"
 	// playWait prints the signals it gets, and ends with 3 at SIGTERM.
 	playWait = "spawn-test-wait"
 )
@@ -35,6 +38,10 @@ func TestMain(m *testing.M) {
 			os.Exit(runHere(newNetns(), os.Args[2:]))
 		case playHost:
 			os.Exit(runHere(nil, os.Args[2:]))
+		case playDetach:
+			os.Exit(detachHere(os.Args[2:]))
+		case DetachArg:
+			os.Exit(inBackground(os.Args[2], os.Args[3:]))
 		case playWait:
 			os.Exit(waitForSignals())
 		}
@@ -66,6 +73,34 @@ func runHere(netns *os.File, argv []string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "towpath:", err)
 	}
+	return code
+}
+
+func detachHere(args []string) int {
+	said, code, err := Detach(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "towpath:", err)
+	}
+	fmt.Printf("said %q\n", said)
+	return code
+}
+
+// inBackground runs argv on the host, with log for what it prints.
+func inBackground(log string, argv []string) int {
+	f, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	code, err := Run(Command{Argv: argv, Output: f, Running: func() {
+		if err := Settle([]byte("it runs"), f); err != nil {
+			panic(err)
+		}
+	}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "towpath:", err)
+		return code
+	}
+	fmt.Println("ended")
 	return code
 }
 

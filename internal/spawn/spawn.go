@@ -53,6 +53,10 @@ type Command struct {
 	Hostname string
 	// Hosts and Resolv are what /etc/hosts and /etc/resolv.conf read as.
 	Hosts, Resolv string
+	// Output takes what the command prints; nil: the caller's standard streams.
+	Output *os.File
+	// Running is called once the command runs, unless nil.
+	Running func()
 }
 
 // Failure says that the command was not started.
@@ -98,6 +102,9 @@ func Run(c Command) (int, error) {
 	defer close(ended)
 	go forward(signals, cmd.Process, ended)
 	failure := readReport(answer)
+	if failure == nil && c.Running != nil {
+		c.Running()
+	}
 	if err := wait(cmd); err != nil && failure == nil {
 		failure = failed("wait for %s: %w", c.Argv[0], err)
 	}
@@ -127,6 +134,9 @@ func start(c Command) (*exec.Cmd, *os.File, error) {
 	}
 	cmd, err := initStep(cfg, c.Argv)
 	if err == nil {
+		if c.Output != nil {
+			cmd.Stdout, cmd.Stderr = c.Output, c.Output
+		}
 		err = cmd.Start()
 	}
 	if err != nil {

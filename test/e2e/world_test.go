@@ -66,6 +66,7 @@ type world struct {
 	run, state    string
 	daemon        *exec.Cmd
 	log           *bytes.Buffer
+	flags         []string // of the daemon, besides those of the directories
 }
 
 func newWorld(t testing.TB) *world {
@@ -146,7 +147,7 @@ func (w *world) tryStart(env ...string) error {
 		return err
 	}
 	defer sock.Close()
-	cmd := exec.Command(filepath.Join(binDir, "towpathd"), "--run-dir", w.run, "--state-dir", w.state)
+	cmd := exec.Command(filepath.Join(binDir, "towpathd"), append([]string{"--run-dir", w.run, "--state-dir", w.state}, w.flags...)...)
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+notify), env...)
 	cmd.Stderr = w.log
 	if err := w.host.Start(cmd); err != nil {

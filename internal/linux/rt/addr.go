@@ -41,7 +41,7 @@ func (c *Conn) Addresses(ctx context.Context, index int) ([]Address, error) {
 		return a, index == 0 || a.Index == index, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
+		return out, fmt.Errorf("list addresses: %w", err)
 	}
 	return out, nil
 }

@@ -79,7 +79,8 @@ func Dial(nsfd int) (*Conn, error) {
 }
 
 // LimitLists bounds every listing that is given no limit of its own, for
-// namespaces whose owner may be hostile: more than n entries are an ErrTooMany.
+// namespaces whose owner may be hostile: more than n entries are an ErrTooMany
+// beside the first n.
 // 0, as after Dial, is no limit. It must be called before the Conn is shared.
 func (c *Conn) LimitLists(n int) { c.limit = n }
 

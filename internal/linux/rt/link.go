@@ -138,7 +138,7 @@ func (c *Conn) Links(ctx context.Context, f LinkFilter) ([]Link, error) {
 		return l, f.match(l), err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return out, fmt.Errorf("list links: %w", err)
 	}
 	return out, nil
 }

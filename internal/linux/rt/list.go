@@ -10,8 +10,8 @@ import (
 
 // list runs a dump, decodes what it gives, and keeps what decode says to keep.
 // A limit above zero, or else the Conn's, bounds the result: when there is more,
-// the dump is given up, not read to its end (ErrTooMany). A dump that the kernel
-// calls inconsistent is begun again.
+// the dump is given up, not read to its end, and what fits comes with an
+// ErrTooMany. A dump that the kernel calls inconsistent is begun again.
 func list[T any](ctx context.Context, c *Conn, req request, limit int, decode func(typ uint16, body []byte) (T, bool, error)) ([]T, error) {
 	if limit <= 0 {
 		limit = c.limit
@@ -30,7 +30,7 @@ func list[T any](ctx context.Context, c *Conn, req request, limit int, decode fu
 			return nil
 		})
 		if !errors.Is(err, ErrInterrupted) {
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrTooMany) {
 				out = nil
 			}
 			return out, err

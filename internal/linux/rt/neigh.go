@@ -43,7 +43,7 @@ type NeighbourFilter struct {
 }
 
 // Neighbours lists entries, at most limit of them if limit is above zero. More
-// are an ErrTooMany: nothing of what is beyond is read.
+// are an ErrTooMany beside the first ones: nothing of what is beyond is read.
 func (c *Conn) Neighbours(ctx context.Context, f NeighbourFilter, limit int) ([]Neighbour, error) {
 	h := make([]byte, unix.SizeofNdMsg)
 	h[0] = f.Family
@@ -69,7 +69,7 @@ func (c *Conn) Neighbours(ctx context.Context, f NeighbourFilter, limit int) ([]
 		return n, f.Index == 0 || n.Index == f.Index, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list neighbours: %w", err)
+		return out, fmt.Errorf("list neighbours: %w", err)
 	}
 	return out, nil
 }

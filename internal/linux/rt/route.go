@@ -63,7 +63,7 @@ type RouteFilter struct {
 }
 
 // Routes lists routes, at most limit of them if limit is above zero. More are an
-// ErrTooMany: nothing of what is beyond is read.
+// ErrTooMany beside the first ones: nothing of what is beyond is read.
 func (c *Conn) Routes(ctx context.Context, f RouteFilter, limit int) ([]Route, error) {
 	families := []uint8{f.Family}
 	if f.Family == unix.AF_UNSPEC {
@@ -75,13 +75,13 @@ func (c *Conn) Routes(ctx context.Context, f RouteFilter, limit int) ([]Route, e
 		one := f
 		one.Family = fam
 		routes, err := c.routes(ctx, one, limit)
-		if err == nil && limit > 0 && len(out)+len(routes) > limit {
-			err = fmt.Errorf("%w of %d", ErrTooMany, limit)
+		out = append(out, routes...)
+		if limit > 0 && len(out) > limit {
+			out, err = out[:limit], fmt.Errorf("%w of %d", ErrTooMany, limit)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+			return out, fmt.Errorf("list routes: %w", err)
 		}
-		out = append(out, routes...)
 	}
 	return out, nil
 }
@@ -125,6 +125,12 @@ func (f RouteFilter) match(r Route) bool {
 // AddRoute adds a route. One that is there is an unix.EEXIST.
 func (c *Conn) AddRoute(ctx context.Context, r Route) error {
 	return c.changeRoute(ctx, "add", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, r)
+}
+
+// AppendRoute adds a route beside others to the same destination with the same
+// metric, over other links. One that is there is an unix.EEXIST.
+func (c *Conn) AppendRoute(ctx context.Context, r Route) error {
+	return c.changeRoute(ctx, "append", unix.RTM_NEWROUTE, netlink.Create|netlink.Append, r)
 }
 
 // ReplaceRoute adds a route in place of the one with the same destination, table

@@ -160,7 +160,7 @@ func TestRoutesLimit(t *testing.T) {
 	}
 	filter := rt.RouteFilter{Family: unix.AF_INET, Table: 50}
 	for _, limit := range []int{1, 100, 2999} {
-		if routes, err := c.Routes(t.Context(), filter, limit); !errors.Is(err, rt.ErrTooMany) || routes != nil {
+		if routes, err := c.Routes(t.Context(), filter, limit); !errors.Is(err, rt.ErrTooMany) || len(routes) != limit {
 			t.Errorf("limit %d: %d routes, %v", limit, len(routes), err)
 		}
 	}

@@ -283,3 +283,63 @@ func sorted[T any](by map[string]T) []T {
 func notFound(what, name string) error {
 	return api.Errorf(api.NotFound, "%s %s does not exist", what, name).WithFix("see: towpath %s ls", what)
 }
+
+// Publish adds publications to a sandbox; a host port that was not given is 49152.
+func (e *Engine) Publish(_ context.Context, sandbox string, specs []api.Publication, dry bool) ([]api.Publication, []string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, there := e.sandboxes[sandbox]
+	if !there {
+		return nil, nil, notFound("sandbox", sandbox)
+	}
+	var ops []string
+	for i := range specs {
+		specs[i].Sandbox, specs[i].State = sandbox, "ready"
+		if specs[i].HostPort == 0 {
+			specs[i].HostPort = 49152
+		}
+		ops = append(ops, "+ host: publication "+specs[i].ID())
+	}
+	if !dry {
+		s.Publications = append(s.Publications, specs...)
+		e.sandboxes[sandbox] = s
+	}
+	return specs, ops, nil
+}
+
+// Unpublish takes publications to the same ports away.
+func (e *Engine) Unpublish(_ context.Context, sandbox string, specs []api.Publication, dry bool) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, there := e.sandboxes[sandbox]
+	if !there {
+		return nil, notFound("sandbox", sandbox)
+	}
+	var ops []string
+	keep := []api.Publication{}
+	for _, p := range s.Publications {
+		if slices.ContainsFunc(specs, func(q api.Publication) bool { return q.Port == p.Port && q.Proto == p.Proto }) {
+			ops = append(ops, "- host: publication "+p.ID())
+			continue
+		}
+		keep = append(keep, p)
+	}
+	if !dry {
+		s.Publications = keep
+		e.sandboxes[sandbox] = s
+	}
+	return ops, nil
+}
+
+// Publications are those of one sandbox, or of all.
+func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publication, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []api.Publication
+	for _, name := range slices.Sorted(maps.Keys(e.sandboxes)) {
+		if sandbox == "" || name == sandbox {
+			out = append(out, e.sandboxes[name].Publications...)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,115 @@
+package driver
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// planPublication is one element a port and family in the maps that prerouting
+// and output translate by, and one socket a port, which keeps other programs of
+// the host from taking it.
+func planPublication(p *api.Publication, v View) []kernel.Object {
+	var objs []kernel.Object
+	var targets []netip.Addr
+	for _, v4 := range []bool{true, false} {
+		if to, ok := target(p, v4, v); ok {
+			targets = append(targets, to)
+		}
+	}
+	for i := range p.Count {
+		hostPort, port := p.HostPort+i, p.Port+i
+		for _, to := range targets {
+			objs = append(objs, publishElements(p, hostPort, netip.AddrPortFrom(to, port))...)
+		}
+		if p.Proto != "sctp" || v.Host.SCTP {
+			objs = append(objs, kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: netip.AddrPortFrom(holdAt(p, v.Host.IPv6), hostPort)})
+		}
+	}
+	return objs
+}
+
+// Reachable reports whether a publication has anything to lead to.
+func Reachable(p *api.Publication, v View) bool {
+	_, v4 := target(p, true, v)
+	_, v6 := target(p, false, v)
+	return v4 || v6
+}
+
+// target is the address of the sandbox that a publication leads to in a family:
+// that of its first interface that is not on an internal network.
+func target(p *api.Publication, v4 bool, v View) (netip.Addr, bool) {
+	if p.HostIP.IsValid() && p.HostIP.Is4() != v4 {
+		return netip.Addr{}, false
+	}
+	for _, e := range v.EndpointsOf(p.Sandbox) {
+		n := v.Networks[e.Network]
+		if n == nil || n.Internal {
+			continue
+		}
+		for _, a := range e.Addresses {
+			if a.Addr().Is4() == v4 {
+				return a.Addr(), true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// holdAt is the address to bind a port's socket to: [::] takes the port of both
+// families when it is not restricted to one.
+func holdAt(p *api.Publication, ipv6 bool) netip.Addr {
+	switch {
+	case p.HostIP.IsValid():
+		return p.HostIP
+	case ipv6:
+		return netip.IPv6Unspecified()
+	default:
+		return netip.IPv4Unspecified()
+	}
+}
+
+// publishElements translate one port of the host in one family.
+func publishElements(p *api.Publication, hostPort uint16, to netip.AddrPort) []kernel.Object {
+	family, all := "4", "0.0.0.0-255.255.255.255"
+	if to.Addr().Is6() {
+		family, all = "6", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+	}
+	service := p.Proto + " . " + strconv.Itoa(int(hostPort))
+	value := to.Addr().String() + " . " + strconv.Itoa(int(to.Port()))
+	anywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
+	if len(p.From) == 0 && anywhere {
+		return []kernel.Object{element("publish"+family+"_any", service, value)}
+	}
+	host := all
+	if !anywhere {
+		host = p.HostIP.String()
+	}
+	if len(p.From) == 0 {
+		return []kernel.Object{element("publish"+family, host+" . "+service, value)}
+	}
+	var objs []kernel.Object
+	for _, from := range p.From {
+		if from.Addr().Is4() == to.Addr().Is4() {
+			objs = append(objs, element("publish"+family+"_from", fmt.Sprintf("%s . %s . %s", interval(from), host, service), value))
+		}
+	}
+	return objs
+}
+
+// interval writes a prefix as nft prints it within an interval set.
+func interval(p netip.Prefix) string {
+	switch {
+	case p.IsSingleIP():
+		return p.Addr().String()
+	case p.Bits() == 0 && p.Addr().Is4():
+		return "0.0.0.0-255.255.255.255"
+	case p.Bits() == 0:
+		return "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+	default:
+		return p.String()
+	}
+}

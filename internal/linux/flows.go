@@ -1,0 +1,185 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/ct"
+	"github.com/towpath/towpath/internal/linux/rt"
+)
+
+// A connection keeps the translation of its first packet. So when a publication
+// comes, goes or leads elsewhere, connections made before go on as they were: a
+// UDP client that never pauses would for ever. What the maps of now would not
+// produce is removed from conntrack, and nothing else is: entries of the same
+// ports that lead to addresses which are not the host's are others'.
+
+// mapping is what one element of the publish maps makes of a first packet.
+type mapping struct {
+	proto uint8
+	host  netip.Addr // not valid: any address of the host
+	v4    bool
+	port  uint16
+	from  netip.Prefix   // not valid: from anywhere
+	to    netip.AddrPort // not valid: nowhere any more
+}
+
+// covers reports whether the mapping is about a connection. local says whether
+// an address is the host's.
+func (m mapping) covers(e ct.Entry, local func(netip.Addr) bool) bool {
+	dst := e.Orig.Dst
+	return m.proto == e.Proto && m.port == dst.Port() && m.v4 == dst.Addr().Is4() &&
+		(m.host == dst.Addr() || !m.host.IsValid() && local(dst.Addr())) &&
+		(!m.from.IsValid() || m.from.Contains(e.Orig.Src.Addr()))
+}
+
+// flows removes the connections that contradict what a transaction left in the
+// publish maps.
+func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
+	var changed []mapping
+	for _, op := range ops {
+		e, ok := op.Object.(kernel.Element)
+		if !ok || !strings.HasPrefix(e.Set, "publish") {
+			continue
+		}
+		m, err := parseMapping(e)
+		if err != nil {
+			return err
+		}
+		if op.Verb == kernel.Delete {
+			m.to = netip.AddrPort{}
+		}
+		changed = append(changed, m)
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	local, err := a.k.locals(ctx)
+	if err != nil {
+		return err
+	}
+	byPort := map[[2]uint16][]mapping{}
+	for _, m := range changed {
+		key := [2]uint16{uint16(m.proto), m.port}
+		byPort[key] = append(byPort[key], m)
+	}
+	return a.k.purge(ctx, func(e ct.Entry) bool {
+		for _, m := range byPort[[2]uint16{uint16(e.Proto), e.Orig.Dst.Port()}] {
+			if m.covers(e, local) {
+				return stale(e, m)
+			}
+		}
+		return false
+	})
+}
+
+// stale reports whether a connection that a mapping is about leads elsewhere
+// than the mapping says.
+func stale(e ct.Entry, m mapping) bool {
+	if !m.to.IsValid() {
+		return e.Status&ct.DNAT != 0
+	}
+	return e.Reply.Src != m.to
+}
+
+// forget removes all connections of addresses that are nobody's any more.
+func (k *Kernel) forget(ctx context.Context, ops []kernel.Op) error {
+	gone := map[netip.Addr]bool{}
+	for _, op := range ops {
+		gone[op.Object.(kernel.Flows).Addr] = true
+	}
+	return k.purge(ctx, func(e ct.Entry) bool {
+		return gone[e.Orig.Src.Addr()] || gone[e.Orig.Dst.Addr()] || gone[e.Reply.Src.Addr()]
+	})
+}
+
+// purge removes connections. A kernel without conntrack has none.
+func (k *Kernel) purge(ctx context.Context, stale func(ct.Entry) bool) error {
+	c, err := ct.Dial(int(k.self.Fd()))
+	if err == nil {
+		_, err = c.Purge(ctx, stale)
+		err = errors.Join(err, c.Close())
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove stale connections: %w", err)
+	}
+	return nil
+}
+
+// locals tells the host's own addresses from others.
+func (k *Kernel) locals(ctx context.Context) (func(netip.Addr) bool, error) {
+	routes, err := k.rt.Routes(ctx, rt.RouteFilter{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL}, hostRoutes)
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
+		return nil, fmt.Errorf("read local addresses: %w", err)
+	}
+	return func(a netip.Addr) bool {
+		return slices.ContainsFunc(routes, func(r rt.Route) bool { return r.Dst.Contains(a) })
+	}, nil
+}
+
+// parseMapping reads an element of a publish map:
+// [FROM . ][HOST . ]PROTO . PORT, and ADDRESS . PORT.
+func parseMapping(e kernel.Element) (mapping, error) {
+	parts := strings.Split(e.Elem, " . ")
+	to := strings.Split(e.Value, " . ")
+	m := mapping{v4: strings.HasPrefix(e.Set, "publish4")}
+	if len(parts) < 2 || len(to) != 2 {
+		return m, fmt.Errorf("element %s is no mapping", e)
+	}
+	port, err := strconv.ParseUint(parts[len(parts)-1], 10, 16)
+	if err != nil {
+		return m, fmt.Errorf("element %s: %w", e, err)
+	}
+	m.port = uint16(port)
+	switch parts[len(parts)-2] {
+	case "tcp":
+		m.proto = unix.IPPROTO_TCP
+	case "udp":
+		m.proto = unix.IPPROTO_UDP
+	case "sctp":
+		m.proto = unix.IPPROTO_SCTP
+	}
+	if m.to, err = netip.ParseAddrPort(hostPort(to[0], to[1])); err != nil {
+		return m, fmt.Errorf("element %s: %w", e, err)
+	}
+	rest := parts[:len(parts)-2]
+	if len(rest) > 0 { // a range is any address
+		m.host, _ = netip.ParseAddr(rest[len(rest)-1])
+	}
+	if len(rest) == 2 {
+		m.from = prefixOf(rest[0])
+	}
+	return m, nil
+}
+
+// hostPort joins address and port as they are written in Go.
+func hostPort(addr, port string) string {
+	if strings.Contains(addr, ":") {
+		return "[" + addr + "]:" + port
+	}
+	return addr + ":" + port
+}
+
+// prefixOf reads an address, a prefix, or the range of all, as not valid.
+func prefixOf(s string) netip.Prefix {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen())
+	}
+	return netip.Prefix{}
+}

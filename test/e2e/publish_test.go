@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/testnet"
+)
+
+// tellSource answers on a port of a namespace, over TCP and UDP, with the
+// address that a client is seen under.
+func (w *world) tellSource(ns *testnet.NS, port uint16) {
+	w.Helper()
+	var l net.Listener
+	var u net.PacketConn
+	err := netns.Do(ns.F, func() (err error) {
+		if l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
+			return err
+		}
+		u, err = net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		return err
+	})
+	w.check(err)
+	w.Cleanup(func() { l.Close(); u.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "%s\n", source(c.RemoteAddr()))
+			c.Close()
+		}
+	}()
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			_, from, err := u.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = u.WriteTo([]byte(source(from)+"\n"), from)
+		}
+	}()
+}
+
+func source(a net.Addr) string { return netip.MustParseAddrPort(a.String()).Addr().Unmap().String() }
+
+// ask connects from a namespace and gives the source the server saw.
+func ask(w *world, from *testnet.NS, proto string, to netip.AddrPort, wait time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(w.Context(), wait)
+	defer cancel()
+	var c net.Conn
+	var err error
+	if proto == "udp" {
+		if c, err = from.DialUDP(ctx, to); err == nil {
+			_, err = c.Write([]byte("who am I?"))
+		}
+	} else {
+		c, err = from.DialTCP(ctx, to)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(wait))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+// TestPublishFromEverywhere is the table of docs/publish.md: who reaches a
+// published port, and what the server sees as the source.
+func TestPublishFromEverywhere(t *testing.T) {
+	for _, nf := range []string{"0", "1"} {
+		t.Run("bridge-nf-call="+nf, func(t *testing.T) {
+			w := newWorld(t)
+			w.sysctl("net/bridge/bridge-nf-call-iptables", nf)
+			w.sysctl("net/bridge/bridge-nf-call-ip6tables", nf)
+			w.start()
+			w.must("network", "create", "front", "--ipv6")
+			w.must("network", "create", "back", "--ipv6")
+			w.must("network", "create", "inner", "--ipv6", "--internal")
+			w.must("sandbox", "create", "web", "--network", "front", "-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80", "-p", "[::1]:8081:80")
+			w.must("sandbox", "create", "mate", "--network", "front")
+			w.must("sandbox", "create", "other", "--network", "back")
+			w.must("sandbox", "create", "cell", "--network", "inner")
+			testCells(w)
+		})
+	}
+}
+
+// cell is one row of the table.
+type cell struct {
+	from     *testnet.NS
+	what     string
+	to, sees netip.Addr
+}
+
+func testCells(w *world) {
+	web, webInfo := w.sandbox("web")
+	mate, _ := w.sandbox("mate")
+	other, otherInfo := w.sandbox("other")
+	cellNS, cellInfo := w.sandbox("cell")
+	w.tellSource(web, 80)
+	for i, hostAddr := range []netip.Addr{host4(), host6()} {
+		loop := netip.MustParseAddr([]string{"127.0.0.1", "::1"}[i])
+		client := []netip.Addr{outside4(), outside6()}[i]
+		gateway := webInfo.Endpoints[0].Gateways[i]
+		otherAddr, cellAddr := otherInfo.Endpoints[0].Addresses[i].Addr(), cellInfo.Endpoints[0].Addresses[i].Addr()
+		cells := []cell{
+			{w.outside, "outside", hostAddr, client},
+			{w.host, "host, own address", hostAddr, hostAddr},
+			{w.host, "host, bridge address", gateway, gateway},
+			{w.host, "host, loopback", loop, gateway},
+			{web, "the same container", hostAddr, gateway},
+			{mate, "a container of the network", hostAddr, gateway},
+			{other, "a container of another network", hostAddr, otherAddr},
+			{other, "a container of another network, bridge address", gateway, otherAddr},
+			{cellNS, "a container of an internal network, its gateway", cellInfo.Endpoints[0].Gateways[i], cellAddr},
+		}
+		for _, c := range cells {
+			for _, proto := range []string{"tcp", "udp"} {
+				got, err := ask(w, c.from, proto, netip.AddrPortFrom(c.to, 8080), patience)
+				if err != nil || got != c.sees.String() {
+					w.Errorf("%s to %s %s: the server sees %q, %v; want %s", c.what, proto, c.to, got, err, c.sees)
+				}
+			}
+		}
+		if got, err := ask(w, w.host, "tcp", netip.AddrPortFrom(loop, 8081), patience); err != nil || got != gateway.String() {
+			w.Errorf("host to a port published at %s: %q, %v", loop, got, err)
+		}
+		if got, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(hostAddr, 8081), impatience); err == nil {
+			w.Errorf("outside reached a port published at %s: %q", loop, got)
+		}
+	}
+	w.clean()
+}
+
+// TestPublishVerbs: on a running sandbox, ranges, free ports, collisions, and
+// away again.
+func TestPublishVerbs(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.must("sandbox", "create", "web")
+	web, _ := w.sandbox("web")
+	w.tellSource(web, 80)
+	w.tellSource(web, 9001)
+	if out := w.must("publish", "web", "8000-8002:9000-9002", "80"); !strings.Contains(out, "9000-9002/tcp -> *:8000-8002") || !strings.Contains(out, "80/tcp -> *:4") {
+		t.Errorf("publish printed %s", out)
+	}
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8001), patience); err != nil {
+		t.Errorf("a port in the range: %v", err)
+	}
+	w.must("sandbox", "create", "late")
+	for what, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"published":          {[]string{"publish", "late", "8001:80"}, "published already, for sandbox web"},
+		"published, address": {[]string{"publish", "late", "127.0.0.1:8002:80"}, "published already, for sandbox web"},
+		"all or none":        {[]string{"publish", "late", "7000:80", "8000:81"}, "published already"},
+		"not published":      {[]string{"unpublish", "late", "7000:80"}, "does not publish"},
+		"no such sandbox":    {[]string{"publish", "nobody", "80"}, "does not exist"},
+		"backwards":          {[]string{"publish", "late", "80-79"}, "runs backwards"},
+	} {
+		if r := w.towpath(tc.args...); r.code != 1 || !strings.Contains(r.stderr, tc.want) {
+			t.Errorf("%s: exit %d, %s", what, r.code, r.stderr)
+		}
+	}
+	taken := w.host.ListenTCP(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 7777))
+	if r := w.towpath("publish", "late", "7776-7778:80-82"); r.code != 1 || !strings.Contains(r.stderr, "7777") || !strings.Contains(r.stderr, "in use") {
+		t.Errorf("a port that another program has: exit %d, %s", r.code, r.stderr)
+	}
+	taken.Close()
+	w.clean()
+	if out := w.must("port", "late"); out != "" {
+		t.Errorf("refusals left %s", out)
+	}
+	w.must("unpublish", "web", "8000-8002:9000-9002", "80")
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8001), impatience); err == nil {
+		t.Error("the port is still reached")
+	}
+	w.clean()
+	w.must("publish", "web", "8080:80,from=192.0.2.1")
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8080), patience); err != nil {
+		t.Errorf("from an address that is allowed: %v", err)
+	}
+	w.must("unpublish", "web", "80")
+	w.must("publish", "web", "8080:80,from=198.51.100.0/24")
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8080), impatience); err == nil {
+		t.Error("from an address that is not allowed it is reached")
+	}
+	w.kill()
+	w.start()
+	w.clean()
+	w.must("sandbox", "rm", "web")
+	w.clean()
+}
+
+// TestRunningFlowFollowsThePublication: a UDP client that never pauses reaches
+// what is published now, not what was when it began.
+func TestRunningFlowFollowsThePublication(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	for _, name := range []string{"one", "two"} {
+		w.must("sandbox", "create", name)
+		ns, _ := w.sandbox(name)
+		w.sayName(ns, 5300)
+	}
+	for _, host := range []netip.Addr{host4(), host6()} {
+		c, err := w.outside.DialUDP(t.Context(), netip.AddrPortFrom(host, 53))
+		w.check(err)
+		defer c.Close()
+		_ = knock(c, impatience) // an untranslated entry
+		for _, name := range []string{"one", "two", "one"} {
+			w.must("publish", name, "53:5300/udp")
+			if got := knock(c, patience); got != name {
+				t.Errorf("to %s: %q answers, want %s", host, got, name)
+			}
+			w.must("unpublish", name, "53:5300/udp")
+			if got := knock(c, impatience); got != "" {
+				t.Errorf("to %s: %q answers, want nobody", host, got)
+			}
+		}
+	}
+	w.clean()
+}
+
+// sayName answers UDP with the name of the namespace.
+func (w *world) sayName(ns *testnet.NS, port uint16) {
+	w.Helper()
+	var u net.PacketConn
+	w.check(netns.Do(ns.F, func() (err error) {
+		u, err = net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		return err
+	}))
+	w.Cleanup(func() { u.Close() })
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			_, from, err := u.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = u.WriteTo([]byte(ns.Name), from)
+		}
+	}()
+}
+
+// knock sends from the same socket until somebody answers, and says who.
+func knock(c net.Conn, wait time.Duration) string {
+	buf := make([]byte, 64)
+	for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
+		_, _ = c.Write([]byte("who is there?"))
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := c.Read(buf); err == nil {
+			return string(buf[:n])
+		}
+	}
+	return ""
+}

@@ -76,6 +76,7 @@ func arrows() []arrow {
 		{from: "cmd/towpath-netavark", to: []string{"api", "client", "internal/netavark"}},
 		{from: "cmd/towpathd", to: daemonParts()},
 
+		{from: "dist/gen"},
 		{from: "test/summary"},
 		{from: "test/bench", to: []string{"api", "client", "internal/testnet", "internal/store", "internal/store/bolt", "internal/linux/...", unix}},
 		{from: "test/demo", to: []string{"api", "internal/testnet", "internal/linux/netns", "internal/linux/rt"}},

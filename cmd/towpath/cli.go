@@ -100,12 +100,16 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 }
 
 // words makes the check of a command's arguments: as many as there are names,
-// or more if the last ends in "...".
+// or more if the last ends in "...", or one less if it is in brackets.
 func words(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		many := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		least := len(names)
+		if least > 0 && strings.HasPrefix(names[least-1], "[") {
+			least--
+		}
 		switch {
-		case len(args) < len(names):
+		case len(args) < least:
 			return usagef(cmd, "%s is missing", names[len(args)])
 		case len(args) > len(names) && len(names) == 0:
 			return usagef(cmd, "takes no arguments, got %q", args)

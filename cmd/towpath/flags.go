@@ -38,12 +38,18 @@ type list[T any] struct {
 	to    *[]T
 	parse func(string) (T, error)
 	kind  string
+	// whole says that a comma is part of a value, and does not separate two.
+	whole bool
 	texts []string
 }
 
 // Set adds values.
 func (l *list[T]) Set(s string) error {
-	for part := range strings.SplitSeq(s, ",") {
+	parts := []string{s}
+	if !l.whole {
+		parts = strings.Split(s, ",")
+	}
+	for _, part := range parts {
 		parsed, err := l.parse(part)
 		if err != nil {
 			return err

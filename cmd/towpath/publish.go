@@ -15,7 +15,7 @@ import (
 
 // publishFlag is -p of sandbox create and run.
 func publishFlag(f *pflag.FlagSet, specs *[]api.Publication) {
-	f.VarP(&list[api.Publication]{to: specs, parse: api.ParsePublication, kind: "SPEC"}, "publish", "p",
+	f.VarP(&list[api.Publication]{to: specs, parse: api.ParsePublication, kind: "SPEC", whole: true}, "publish", "p",
 		"publish a port, as [HOSTIP:][HOSTPORT:]PORT[/PROTO][,from=CIDR] (repeatable)")
 }
 
@@ -85,7 +85,7 @@ func (c *cli) port() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "port SANDBOX [PORT[/PROTO]]", Short: "Print where the ports of a sandbox are published",
 		Example: "  towpath port web\n  towpath port web 80/tcp",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    words("SANDBOX", "[PORT]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all, err := c.client().Publications(cmd.Context(), args[0])
 			if err != nil || len(args) == 1 {

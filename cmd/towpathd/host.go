@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"sync"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/ipam"
+	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux"
+	"github.com/towpath/towpath/internal/ports"
 )
 
 // namespaces gives the engine the kernel's view of namespaces.
@@ -37,6 +42,72 @@ func (processes) Identify(pid int) (api.Process, error) {
 // Exited closes the channel when the process is gone.
 func (processes) Exited(ctx context.Context, p api.Process) <-chan struct{} {
 	return linux.Exited(ctx, p.PID, p.Start)
+}
+
+// holder holds ports of the host as the kernel's sockets ask, and gives what
+// goes wrong its code.
+type holder struct {
+	ports *ports.Holder
+	mu    *sync.Mutex
+	held  map[kernel.Socket]bool
+}
+
+func newHolder(p *ports.Holder) holder {
+	return holder{ports: p, mu: &sync.Mutex{}, held: map[kernel.Socket]bool{}}
+}
+
+// Hold takes all of the ports or none.
+func (h holder) Hold(sockets []kernel.Socket) error {
+	var all []ports.Port
+	for _, s := range sockets {
+		all = append(all, ports.Port{Proto: s.Proto, Addr: s.Addr})
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.ports.HoldAll(all)
+	var taken *ports.TakenError
+	var limit *ports.LimitError
+	switch {
+	case errors.As(err, &taken):
+		return api.Errorf(api.PortTaken, "%w", err).WithFix("stop that program, or choose another host port")
+	case errors.As(err, &limit):
+		return api.Errorf(api.Exhausted, "%w", err).WithFix("raise the limit: LimitNOFILE in the unit, or ulimit -n")
+	case err != nil:
+		return err
+	}
+	for _, s := range sockets {
+		h.held[s] = true
+	}
+	return nil
+}
+
+// Release lets go of a port.
+func (h holder) Release(s kernel.Socket) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.held, s)
+	return h.ports.Release(s.Proto, s.Addr)
+}
+
+// Holds reports whether a port is held.
+func (h holder) Holds(s kernel.Socket) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held[s]
+}
+
+// portFree reports whether a run of ports can be had; no address is any.
+func portFree(proto string, at netip.Addr, first, count uint16) bool {
+	if !at.IsValid() {
+		at = netip.IPv6Unspecified()
+	}
+	var run []ports.Port
+	for i := range count {
+		run = append(run, ports.Port{Proto: proto, Addr: netip.AddrPortFrom(at, first+i)})
+	}
+	try := ports.New()
+	defer try.Close() //nolint:errcheck // nothing of it is kept
+	return proto == "sctp" || try.HoldAll(run) == nil
 }
 
 func hostPrefixes(ctx context.Context, k *linux.Kernel) ([]ipam.Taken, error) {

@@ -24,6 +24,7 @@ import (
 	"github.com/towpath/towpath/internal/ipam"
 	"github.com/towpath/towpath/internal/linux"
 	"github.com/towpath/towpath/internal/metrics"
+	"github.com/towpath/towpath/internal/ports"
 	"github.com/towpath/towpath/internal/reconcile"
 	"github.com/towpath/towpath/internal/server"
 	"github.com/towpath/towpath/internal/store"
@@ -61,7 +62,9 @@ func (c *config) run(ctx context.Context) error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	defer db.Close() //nolint:errcheck // each commit is on disk when it returns
-	k, err := linux.Open(linux.Config{RunDir: c.runDir, Protect: c.protect, Pass: points.Hit, Log: log})
+	held := ports.New()
+	defer held.Close() //nolint:errcheck // ends with the process
+	k, err := linux.Open(linux.Config{RunDir: c.runDir, Ports: newHolder(held), Protect: c.protect, Pass: points.Hit, Log: log})
 	if err != nil {
 		return fmt.Errorf("open kernel: %w", err)
 	}
@@ -94,6 +97,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.L
 		Live: func(ctx context.Context, s *api.Sandbox, eps []*api.Endpoint) (*api.Live, error) {
 			return live(ctx, k, s, eps)
 		},
+		PublishAt: c.publishAt, PortFree: portFree,
 		Pools: c.pools, BootID: boot, Log: log,
 		About: api.Version{Version: version, Kernel: kernelRelease(), Boot: boot},
 	})

@@ -59,7 +59,8 @@ func bridgeSysctls(n *api.Network, v View) []kernel.Object {
 		return kernel.Sysctl{NS: kernel.Host, Name: "net/ipv6/conf/" + n.Device + "/" + name, Value: value, Dev: n.Device}
 	}
 	objs := []kernel.Object{set("accept_ra", "0")}
-	if n.Has6() && !n.Internal && v.Host.ForceForwarding {
+	// An internal network too: it reaches what is published, through its gateway.
+	if n.Has6() && v.Host.ForceForwarding {
 		objs = append(objs, set("force_forwarding", "1"))
 	}
 	return objs

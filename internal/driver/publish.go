@@ -74,9 +74,9 @@ func holdAt(p *api.Publication, ipv6 bool) netip.Addr {
 
 // publishElements translate one port of the host in one family.
 func publishElements(p *api.Publication, hostPort uint16, to netip.AddrPort) []kernel.Object {
-	family, all := "4", "0.0.0.0-255.255.255.255"
+	family, all := "4", "0.0.0.0/0"
 	if to.Addr().Is6() {
-		family, all = "6", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+		family, all = "6", "::/0"
 	}
 	service := p.Proto + " . " + strconv.Itoa(int(hostPort))
 	value := to.Addr().String() + " . " + strconv.Itoa(int(to.Port()))
@@ -102,14 +102,8 @@ func publishElements(p *api.Publication, hostPort uint16, to netip.AddrPort) []k
 
 // interval writes a prefix as nft prints it within an interval set.
 func interval(p netip.Prefix) string {
-	switch {
-	case p.IsSingleIP():
+	if p.IsSingleIP() {
 		return p.Addr().String()
-	case p.Bits() == 0 && p.Addr().Is4():
-		return "0.0.0.0-255.255.255.255"
-	case p.Bits() == 0:
-		return "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
-	default:
-		return p.String()
 	}
+	return p.String()
 }

@@ -55,6 +55,8 @@ func batch(ops []kernel.Op) int {
 		together = hostLinkRemoval
 	case flowsRemoval(ops[0]):
 		together = flowsRemoval
+	case reservation(ops[0]):
+		together = reservation
 	}
 	if n := slices.IndexFunc(ops[1:], func(op kernel.Op) bool { return !together(op) }); n >= 0 {
 		return n + 1
@@ -66,6 +68,8 @@ func hostLinkRemoval(op kernel.Op) bool {
 	k := op.Object.Key()
 	return op.Verb == kernel.Delete && k.Kind == kernel.KindLink && k.NS == kernel.Host
 }
+
+func reservation(op kernel.Op) bool { return op.Phase == kernel.Reserve && op.Verb == kernel.Create }
 
 func flowsRemoval(op kernel.Op) bool {
 	return op.Verb == kernel.Delete && op.Object.Key().Kind == kernel.KindFlows
@@ -100,6 +104,8 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		if err := a.k.forget(ctx, ops); err != nil {
 			a.fail(err, ops...)
 		}
+	case reservation(ops[0]):
+		a.reserve(ops)
 	case len(ops) > 1:
 		if err := a.removeLinks(ctx, ops); err != nil {
 			a.fail(err, ops...)
@@ -321,9 +327,9 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 	switch {
 	case o.NS == kernel.Host && verb == kernel.Delete:
-		return a.k.Ports.Release(o.Proto, o.Addr)
+		return a.k.Ports.Release(o)
 	case o.NS == kernel.Host:
-		return a.k.Ports.Hold(o.Proto, o.Addr)
+		return a.k.Ports.Hold([]kernel.Socket{o})
 	}
 	a.k.mu.Lock()
 	old := a.k.sockets[o.Key()]
@@ -351,6 +357,23 @@ func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 	a.k.sockets[o.Key()] = f
 	a.k.mu.Unlock()
 	return nil
+}
+
+// reserve takes ports of the host: all at once, and if that fails one by one, to
+// learn which one it was.
+func (a *applier) reserve(ops []kernel.Op) {
+	var all []kernel.Socket
+	for _, op := range ops {
+		all = append(all, op.Object.(kernel.Socket))
+	}
+	if a.k.Ports.Hold(all) == nil {
+		return
+	}
+	for i, op := range ops {
+		if err := a.k.Ports.Hold(all[i : i+1]); err != nil {
+			a.fail(err, op)
+		}
+	}
 }
 
 // openSocket binds in the namespace of the calling thread; a socket stays in

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -53,9 +52,10 @@ type Config struct {
 
 // Ports keeps ports of the host from other programs.
 type Ports interface {
-	Hold(proto string, at netip.AddrPort) error
-	Release(proto string, at netip.AddrPort) error
-	Holds(proto string, at netip.AddrPort) bool
+	// Hold takes all of the ports or, when one cannot be had, none.
+	Hold(ports []kernel.Socket) error
+	Release(port kernel.Socket) error
+	Holds(port kernel.Socket) bool
 }
 
 // Kernel is the kernel seen from one network namespace, "the host".

@@ -91,7 +91,7 @@ func TestPublishFromEverywhere(t *testing.T) {
 			w.must("sandbox", "create", "mate", "--network", "front")
 			w.must("sandbox", "create", "other", "--network", "back")
 			w.must("sandbox", "create", "cell", "--network", "inner")
-			testCells(w)
+			testCells(w, nf == "1")
 		})
 	}
 }
@@ -103,7 +103,10 @@ type cell struct {
 	to, sees netip.Addr
 }
 
-func testCells(w *world) {
+// testCells goes through the table. With bridgeNF the kernel undoes translation
+// within the bridge, and its IPv6 input then drops what is for ::1 and came over
+// a link (ip6_rcv_core): that cell does not work, as the docs say.
+func testCells(w *world, bridgeNF bool) {
 	web, webInfo := w.sandbox("web")
 	mate, _ := w.sandbox("mate")
 	other, otherInfo := w.sandbox("other")
@@ -118,12 +121,15 @@ func testCells(w *world) {
 			{w.outside, "outside", hostAddr, client},
 			{w.host, "host, own address", hostAddr, hostAddr},
 			{w.host, "host, bridge address", gateway, gateway},
-			{w.host, "host, loopback", loop, gateway},
 			{web, "the same container", hostAddr, gateway},
 			{mate, "a container of the network", hostAddr, gateway},
 			{other, "a container of another network", hostAddr, otherAddr},
 			{other, "a container of another network, bridge address", gateway, otherAddr},
 			{cellNS, "a container of an internal network, its gateway", cellInfo.Endpoints[0].Gateways[i], cellAddr},
+		}
+		loopback := !bridgeNF || loop.Is4()
+		if loopback {
+			cells = append(cells, cell{w.host, "host, loopback", loop, gateway})
 		}
 		for _, c := range cells {
 			for _, proto := range []string{"tcp", "udp"} {
@@ -133,7 +139,7 @@ func testCells(w *world) {
 				}
 			}
 		}
-		if got, err := ask(w, w.host, "tcp", netip.AddrPortFrom(loop, 8081), patience); err != nil || got != gateway.String() {
+		if got, err := ask(w, w.host, "tcp", netip.AddrPortFrom(loop, 8081), patience); loopback && (err != nil || got != gateway.String()) {
 			w.Errorf("host to a port published at %s: %q, %v", loop, got, err)
 		}
 		if got, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(hostAddr, 8081), impatience); err == nil {

@@ -156,7 +156,7 @@ func (w *world) tryStart(env ...string) error {
 	w.daemon = cmd
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait(); sock.Close() }()
-	w.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+	w.Cleanup(func() { _ = cmd.Process.Kill(); _ = <-ended })
 	_ = sock.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 64)
 	n, err := sock.Read(buf)

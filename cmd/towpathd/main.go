@@ -78,7 +78,7 @@ func (c *config) run(ctx context.Context) error {
 	e.Tell = events.Tell
 	switch {
 	case c.cleanup:
-		return e.Cleanup(ctx, k)
+		return errors.Join(e.Cleanup(ctx, k), k.LetGo())
 	case c.tryOut:
 		ops, err := e.Check(ctx, k)
 		for _, op := range ops {

@@ -83,7 +83,7 @@ func permits(t *rapid.T, s kernel.State, bridgeNF bool) map[string]bool {
 			case a.name == b.name:
 			case a.bridge != b.bridge:
 				out[a.name+" reaches "+b.name+" by routing"] = forward && pass(a.bridge, b.bridge)
-			case !(a.isolated && b.isolated):
+			case !a.isolated || !b.isolated:
 				out[a.name+" reaches "+b.name+" by bridging"] = !bridgeNF || pass(a.bridge, a.bridge)
 			}
 		}

@@ -66,7 +66,7 @@ func (r *rig) start() (stop func()) {
 	loop := reconcile.New(r.kernel, r.Engine, slog.New(slog.DiscardHandler))
 	done := make(chan error)
 	go func() { done <- loop.Run(ctx) }()
-	r.check(r.Engine.Start(ctx, loop))
+	r.check(r.Start(ctx, loop))
 	return func() {
 		cancel()
 		r.check(<-done)

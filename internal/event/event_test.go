@@ -49,7 +49,7 @@ func TestSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Log
 		l.Tell(api.Event{Action: "old"})
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		from := time.Now()
 		l.Tell(api.Event{Action: "new"})
 		if events := l.Since(from); len(events) != 1 || events[0].Action != "new" {

@@ -69,7 +69,11 @@ func hostLinkRemoval(op kernel.Op) bool {
 	return op.Verb == kernel.Delete && k.Kind == kernel.KindLink && k.NS == kernel.Host
 }
 
-func reservation(op kernel.Op) bool { return op.Phase == kernel.Reserve && op.Verb == kernel.Create }
+// reservation is of a port: Reserve is also the phase of an op that Diff did not make.
+func reservation(op kernel.Op) bool {
+	_, isSocket := op.Object.(kernel.Socket)
+	return isSocket && op.Phase == kernel.Reserve && op.Verb == kernel.Create
+}
 
 func flowsRemoval(op kernel.Op) bool {
 	return op.Verb == kernel.Delete && op.Object.Key().Kind == kernel.KindFlows

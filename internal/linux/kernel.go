@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/nft"
@@ -203,4 +205,17 @@ func (s *spaces) close() {
 	for ns := range s.open {
 		s.forget(ns)
 	}
+}
+
+// LetGo removes the directory of namespaces with its mount, when nothing is
+// bound in it any more.
+func (k *Kernel) LetGo() error {
+	dir := k.Path("")
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	return nil
 }

@@ -196,8 +196,10 @@ func TestForeignExpressionsArePrinted(t *testing.T) {
 		},
 		{
 			[]Expr{
-				Meta{DReg: 1, Key: MetaL4Proto}, Cmp{SReg: 1, Data: []byte{17}},
-				Payload{DReg: 1, Base: BaseTransport, Len: 4}, Cmp{SReg: 1, Data: []byte{0, 1, 0, 2}},
+				Meta{DReg: 1, Key: MetaL4Proto},
+				Cmp{SReg: 1, Data: []byte{17}},
+				Payload{DReg: 1, Base: BaseTransport, Len: 4},
+				Cmp{SReg: 1, Data: []byte{0, 1, 0, 2}},
 			},
 			"udp sport 1 udp dport 2",
 		},

@@ -251,8 +251,11 @@ func compareReversed(a, b []byte) int {
 
 // durationUnits are nft's units, in nanoseconds.
 var durationUnits = []symbol{
-	{"d", uint64(24 * time.Hour)}, {"h", uint64(time.Hour)}, {"m", uint64(time.Minute)},
-	{"s", uint64(time.Second)}, {"ms", uint64(time.Millisecond)},
+	{"d", uint64(24 * time.Hour)},
+	{"h", uint64(time.Hour)},
+	{"m", uint64(time.Minute)},
+	{"s", uint64(time.Second)},
+	{"ms", uint64(time.Millisecond)},
 }
 
 // formatDuration writes 1d2h3m4s5ms.

@@ -101,7 +101,7 @@ func TestRulesetOfTheHost(t *testing.T) {
 		if c.oif != "" {
 			p.OIf = dev(c.oif)
 		}
-		if got := verdictText(rs.Hook(c.hook, p)); got != c.want && !(strings.HasPrefix(c.want, "nat") && strings.HasSuffix(got, c.want)) {
+		if got := verdictText(rs.Hook(c.hook, p)); got != c.want && (!strings.HasPrefix(c.want, "nat") || !strings.HasSuffix(got, c.want)) {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

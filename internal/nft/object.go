@@ -22,8 +22,12 @@ const (
 
 // familyNames lists the families with nft's names.
 var familyNames = []symbol{
-	{"inet", uint64(FamilyInet)}, {"ip", uint64(FamilyIP)}, {"arp", uint64(FamilyARP)},
-	{"netdev", uint64(FamilyNetdev)}, {"bridge", uint64(FamilyBridge)}, {"ip6", uint64(FamilyIP6)},
+	{"inet", uint64(FamilyInet)},
+	{"ip", uint64(FamilyIP)},
+	{"arp", uint64(FamilyARP)},
+	{"netdev", uint64(FamilyNetdev)},
+	{"bridge", uint64(FamilyBridge)},
+	{"ip6", uint64(FamilyIP6)},
 }
 
 // String gives nft's name of the family.

@@ -8,8 +8,14 @@ import (
 
 // cmpOps are the comparison signs; the words are nft's older names.
 var cmpOps = []symbol{
-	{"==", uint64(CmpEq)}, {"!=", uint64(CmpNeq)}, {"<", uint64(CmpLt)}, {"<=", uint64(CmpLte)},
-	{">", uint64(CmpGt)}, {">=", uint64(CmpGte)}, {"eq", uint64(CmpEq)}, {"ne", uint64(CmpNeq)},
+	{"==", uint64(CmpEq)},
+	{"!=", uint64(CmpNeq)},
+	{"<", uint64(CmpLt)},
+	{"<=", uint64(CmpLte)},
+	{">", uint64(CmpGt)},
+	{">=", uint64(CmpGte)},
+	{"eq", uint64(CmpEq)},
+	{"ne", uint64(CmpNeq)},
 }
 
 // expression reads what begins with a term: a match, a verdict map or a write.

@@ -115,7 +115,8 @@ func (p *printer) natTarget(e NAT) (string, []string, bool) {
 		key, needs := keyText(v.mapKey)
 		return key + " map " + operand(*v.mapped), needs, true
 	}
-	addr, ports, ok := "", "", true
+	var addr, ports string
+	var ok bool
 	if e.AddrMin != 0 {
 		if addr, ok = p.immediates(natType(e.Family), e.AddrMin, e.AddrMax); !ok {
 			return "", nil, false

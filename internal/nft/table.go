@@ -10,8 +10,10 @@ import (
 var (
 	tableFlagSymbols = []symbol{{"dormant", uint64(TableDormant)}, {"owner", uint64(TableOwner)}, {"persist", uint64(TablePersist)}}
 	setFlagSymbols   = []symbol{
-		{"constant", uint64(SetConstant)}, {"dynamic", uint64(SetDynamic)},
-		{"interval", uint64(SetInterval)}, {"timeout", uint64(SetTimeout)},
+		{"constant", uint64(SetConstant)},
+		{"dynamic", uint64(SetDynamic)},
+		{"interval", uint64(SetInterval)},
+		{"timeout", uint64(SetTimeout)},
 	}
 )
 

@@ -196,7 +196,7 @@ func (r *tableReader) typeName(value bool) (string, error) {
 	var names []string
 	for {
 		t, ok := typeByName(r.peek().text)
-		if !ok || t.size == 0 && !(value && t.style == styleVerdict) {
+		if !ok || t.size == 0 && (!value || t.style != styleVerdict) {
 			return "", r.unexpected("a type")
 		}
 		r.pos++

@@ -198,7 +198,7 @@ func TestRefusedTransactionIsBisected(t *testing.T) {
 			}
 		}
 		f.Refuse(func(kernel.Op) error { return nil })
-		time.Sleep(3 * time.Second) // of the bubble: the retry is due
+		<-time.After(3 * time.Second) // of the bubble: the retry is due
 		synctest.Wait()
 		b.must(b.loop.Wait(t.Context(), rev, units...))
 		b.agrees()
@@ -281,7 +281,7 @@ func TestHostileSandbox(t *testing.T) {
 				repairs++
 				b.kernel.Events <- kernel.Event{Keys: []kernel.Key{key}, Why: "link v-evil was deleted"}
 			}
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 			synctest.Wait()
 		}
 		if repairs < freeRepairs || repairs > 15 {
@@ -292,7 +292,7 @@ func TestHostileSandbox(t *testing.T) {
 		if waited := time.Since(from); waited > 0 {
 			t.Errorf("another verb waited %s", waited)
 		}
-		time.Sleep(2 * maxPatience)
+		<-time.After(2 * maxPatience)
 		b.agrees()
 		mu.Lock()
 		defer mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -220,7 +219,7 @@ func TestNetworkd(t *testing.T) {
 	w.must("sandbox", "create", "web")
 	w.must("network", "create", "front")
 	c := w.host.Conn(t)
-	w.check(c.AddLink(t.Context(), "bridge", rt.LinkSpec{Name: "tp-not-known-v"})) // known by its name, as ours where no udev runs
+	w.check(c.AddLink(t.Context(), "bridge", rt.LinkSpec{Name: "tp-not-known"}))
 	w.check(c.AddLink(t.Context(), "bridge", rt.LinkSpec{Name: "other"}))
 	all := "[Match]\nName=*\n[Network]\nAddress=10.99.0.1/24\nLinkLocalAddressing=no\n"
 	// networkd waits for udev where /sys can be written to.
@@ -236,18 +235,24 @@ exec ` + networkd
 	cmd.Stderr = w.log
 	w.check(w.host.Start(cmd))
 	defer func() { cancel(); _ = cmd.Wait() }()
-	theirs := netip.MustParsePrefix("10.99.0.1/24")
-	took := func(name string) bool {
+	administers := func(name string) string {
 		l, err := c.LinkByName(t.Context(), name)
 		w.check(err)
-		addrs, err := c.Addresses(t.Context(), l.Index)
-		w.check(err)
-		return slices.ContainsFunc(addrs, func(a rt.Address) bool { return a.Prefix == theirs })
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/run/systemd/netif/links/%d", cmd.Process.Pid, l.Index)) // not there at first
+		_, state, _ := strings.Cut(string(text), "ADMIN_STATE=")
+		state, _, _ = strings.Cut(state, "\n")
+		return state
 	}
-	w.eventually("networkd takes a link that is not ours", func() bool { return took("other") })
-	for _, name := range []string{"towpath0", "tp-front", "tp-not-known-v", "v-web-eth0"} {
-		if took(name) {
-			t.Errorf("networkd took %s\n%s", name, w.log)
+	for name, want := range map[string]string{
+		"other": "configured", "towpath0": "unmanaged", "tp-front": "unmanaged", "tp-not-known": "unmanaged", "v-web-eth0": "unmanaged",
+	} {
+		state := ""
+		w.eventually("networkd has made up its mind on "+name, func() bool {
+			state = administers(name)
+			return slices.Contains([]string{"configured", "unmanaged", "failed"}, state)
+		})
+		if state != want {
+			t.Errorf("to networkd %s is %s, want %s", name, state, want)
 		}
 	}
 	w.clean()

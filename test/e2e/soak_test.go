@@ -125,7 +125,7 @@ func (m *model) list() []string {
 func (m *model) work(t *testing.T, end time.Time) {
 	defer m.Close()
 	for time.Now().Before(end) && !t.Failed() {
-		verb, err, want := m.verb(t)
+		verb, want, err := m.verb(t)
 		m.verbs++
 		got := api.Code("")
 		if err != nil {
@@ -138,7 +138,7 @@ func (m *model) work(t *testing.T, end time.Time) {
 }
 
 // verb does one and says what must come of it: "" for success.
-func (m *model) verb(t *testing.T) (string, error, api.Code) {
+func (m *model) verb(t *testing.T) (string, api.Code, error) {
 	ctx := t.Context()
 	network := fmt.Sprintf("n%d-%d", m.id, m.random.IntN(2))
 	sandbox := fmt.Sprintf("s%d-%d", m.id, m.random.IntN(3))
@@ -153,50 +153,50 @@ func (m *model) verb(t *testing.T) (string, error, api.Code) {
 		_, err := m.CreateNetwork(ctx, api.NetworkSpec{Name: network, IPv6: m.random.IntN(2) == 0, Internal: m.random.IntN(4) == 0})
 		want := expect(m.networks[network], api.AlreadyExists)
 		m.networks[network] = true
-		return "create network " + network, err, want
+		return "create network " + network, want, err
 	case 1:
 		err := m.RemoveNetwork(ctx, network, false)
 		switch {
 		case !m.networks[network]:
-			return "remove network " + network, err, api.NotFound
+			return "remove network " + network, api.NotFound, err
 		case m.used(network):
-			return "remove network " + network, err, api.InUse
+			return "remove network " + network, api.InUse, err
 		}
 		delete(m.networks, network)
-		return "remove network " + network, err, ""
+		return "remove network " + network, "", err
 	case 2:
 		return m.createSandbox(t, sandbox, target, hasSandbox, hasTarget)
 	case 3:
 		err := m.RemoveSandbox(ctx, sandbox)
 		delete(m.sandboxes, sandbox)
-		return "remove sandbox " + sandbox, err, expect(!hasSandbox, api.NotFound)
+		return "remove sandbox " + sandbox, expect(!hasSandbox, api.NotFound), err
 	case 4, 5:
 		if on[target] {
-			return "nothing", nil, ""
+			return "nothing", "", nil
 		}
 		_, err := m.Connect(ctx, sandbox, api.EndpointSpec{Network: target})
 		if hasSandbox && hasTarget {
 			on[target] = true
 		}
-		return "connect " + sandbox + " to " + target, err, expect(!hasSandbox || !hasTarget, api.NotFound)
+		return "connect " + sandbox + " to " + target, expect(!hasSandbox || !hasTarget, api.NotFound), err
 	default:
 		err := m.Disconnect(ctx, sandbox, target, "", false)
 		was := on[target]
 		delete(on, target)
-		return "disconnect " + sandbox + " from " + target, err, expect(!was, api.NotFound)
+		return "disconnect " + sandbox + " from " + target, expect(!was, api.NotFound), err
 	}
 }
 
-func (m *model) createSandbox(t *testing.T, sandbox, target string, hasSandbox, hasTarget bool) (string, error, api.Code) {
+func (m *model) createSandbox(t *testing.T, sandbox, target string, hasSandbox, hasTarget bool) (string, api.Code, error) {
 	_, err := m.CreateSandbox(t.Context(), api.SandboxSpec{Name: sandbox, Networks: []api.EndpointSpec{{Network: target}}}, nil)
 	switch {
 	case hasSandbox:
-		return "create sandbox " + sandbox, err, api.AlreadyExists
+		return "create sandbox " + sandbox, api.AlreadyExists, err
 	case !hasTarget:
-		return "create sandbox " + sandbox, err, api.NotFound
+		return "create sandbox " + sandbox, api.NotFound, err
 	}
 	m.sandboxes[sandbox] = map[string]bool{target: true}
-	return "create sandbox " + sandbox, err, ""
+	return "create sandbox " + sandbox, "", err
 }
 
 func (m *model) used(network string) bool {

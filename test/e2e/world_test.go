@@ -154,9 +154,9 @@ func (w *world) tryStart(env ...string) error {
 		return err
 	}
 	w.daemon = cmd
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); sock.Close() }()
-	w.Cleanup(func() { _ = cmd.Process.Kill(); _ = <-ended })
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); sock.Close(); close(ended) }()
+	w.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	_ = sock.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 64)
 	n, err := sock.Read(buf)

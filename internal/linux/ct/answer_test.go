@@ -5,6 +5,8 @@ package ct
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -46,6 +48,34 @@ func TestKernelBeforeFilters(t *testing.T) {
 	for _, e := range list(t, c) {
 		if e.Proto == tcp {
 			t.Errorf("still there: %s", e)
+		}
+	}
+}
+
+// TestKernelWithFilters: none of the filters in use is refused, which would hide
+// behind the reading that is done instead.
+func TestKernelWithFilters(t *testing.T) {
+	c := dial(t, testnet.New(t, "host"))
+	var u unix.Utsname
+	must(t, unix.Uname(&u))
+	var major, minor int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	must(t, err)
+	var want error
+	if major < 6 || major == 6 && minor < 8 {
+		want = unix.EINVAL
+	}
+	src := netip.MustParseAddr("10.0.0.2")
+	for _, tc := range []struct {
+		families []uint8
+		filter   filter
+	}{
+		{families(), filter{direction: ctaTupleOrig, flags: matchProto | matchDstPort, proto: udp, dstPort: 9000}},
+		{families()[:1], filter{direction: ctaTupleReply, flags: matchSrc, src: src}},
+		{families()[:1], filter{direction: ctaTupleReply, flags: matchSrc | matchProto | matchSrcPort, src: src, proto: tcp, srcPort: 80}},
+	} {
+		if err := c.filter(t.Context(), tc.families, tc.filter); !errors.Is(err, want) {
+			t.Errorf("filter %+v: %v, want %v", tc.filter, err, want)
 		}
 	}
 }

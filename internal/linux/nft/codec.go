@@ -151,9 +151,24 @@ func marshalExpr(ae *netlink.AttributeEncoder, e rules.Expr, setID uint32) {
 // struct for it.
 func prototype(name string) rules.Expr {
 	for _, e := range []rules.Expr{
-		rules.Meta{}, rules.Payload{}, rules.Cmp{}, rules.Bitwise{}, rules.Byteorder{}, rules.Range{},
-		rules.Lookup{}, rules.Immediate{}, rules.Counter{}, rules.FIB{}, rules.CT{}, rules.NAT{}, rules.Masq{},
-		rules.Redir{}, rules.Notrack{}, rules.Reject{}, rules.Log{}, rules.Limit{},
+		rules.Meta{},
+		rules.Payload{},
+		rules.Cmp{},
+		rules.Bitwise{},
+		rules.Byteorder{},
+		rules.Range{},
+		rules.Lookup{},
+		rules.Immediate{},
+		rules.Counter{},
+		rules.FIB{},
+		rules.CT{},
+		rules.NAT{},
+		rules.Masq{},
+		rules.Redir{},
+		rules.Notrack{},
+		rules.Reject{},
+		rules.Log{},
+		rules.Limit{},
 	} {
 		if e.ExprName() == name {
 			return e

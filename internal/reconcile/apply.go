@@ -1,0 +1,123 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// apply carries out the ops of a plan in three steps, so that what the rules
+// are to guard is not plugged in when the rules were refused.
+func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
+	unitOf := l.unitsOf(p)
+	var before, rules, after []kernel.Op
+	for _, op := range p.ops {
+		switch {
+		case op.Phase < kernel.Rules:
+			before = append(before, op)
+		case op.Phase == kernel.Rules:
+			rules = append(rules, op)
+		default:
+			after = append(after, op)
+		}
+	}
+	failures := map[driver.Unit]error{}
+	blame := func(fs []kernel.Failure) {
+		for _, f := range fs {
+			if u := unitOf[f.Op.Object.Key()]; failures[u] == nil {
+				failures[u] = f.Err
+			}
+		}
+	}
+	blame(l.kernel.Apply(ctx, before))
+	rules = withdraw(rules, p.have, failures, unitOf)
+	blame(l.bisect(ctx, rules, unitOf))
+	after = slices.DeleteFunc(after, func(op kernel.Op) bool {
+		u := unitOf[op.Object.Key()]
+		return failures[u] != nil || failures[driver.HostUnit] != nil
+	})
+	blame(l.kernel.Apply(ctx, after))
+	return failures
+}
+
+// withdraw takes what failed units would add out of a transaction, and their
+// elements that are there already out of the rules: a publication whose port
+// somebody else has must not lead its traffic away.
+func withdraw(rules []kernel.Op, have kernel.State, failures map[driver.Unit]error, unitOf map[kernel.Key]driver.Unit) []kernel.Op {
+	if len(failures) == 0 {
+		return rules
+	}
+	going := map[kernel.Key]bool{}
+	rules = slices.DeleteFunc(rules, func(op kernel.Op) bool {
+		if op.Verb == kernel.Delete {
+			going[op.Object.Key()] = true
+			return false
+		}
+		return failures[unitOf[op.Object.Key()]] != nil
+	})
+	for k, o := range have {
+		u := unitOf[k]
+		if _, isElement := o.(kernel.Element); isElement && !going[k] && failures[u] != nil {
+			rules = append(rules, kernel.Op{Verb: kernel.Delete, Object: o, Phase: kernel.Rules})
+		}
+	}
+	return rules
+}
+
+// unitsOf says whose each op is. What nobody wants and nobody had is garbage
+// of an earlier life, and the host's to clear away.
+func (l *Loop) unitsOf(p plan) map[kernel.Key]driver.Unit {
+	of := map[kernel.Key]driver.Unit{}
+	for _, op := range p.ops {
+		k := op.Object.Key()
+		of[k] = driver.HostUnit
+		if u, ok := l.owner[k]; ok {
+			of[k] = u
+		}
+	}
+	for u, s := range p.want {
+		for k := range s {
+			of[k] = u
+		}
+	}
+	return of
+}
+
+// bisect applies a transaction and, when the kernel refuses it, its halves by
+// unit, until the guilty ones are found and the others are in. The host's ops
+// make the table, so they stay with every part.
+func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Key]driver.Unit) []kernel.Failure {
+	if len(ops) == 0 {
+		return nil
+	}
+	fs := l.kernel.Apply(ctx, ops)
+	if len(fs) == 0 {
+		return nil
+	}
+	groups := map[driver.Unit][]kernel.Op{}
+	for _, op := range ops {
+		u := unitOf[op.Object.Key()]
+		groups[u] = append(groups[u], op)
+	}
+	if len(groups) == 1 {
+		return fs
+	}
+	if host := groups[driver.HostUnit]; len(host) > 0 {
+		if fs := l.kernel.Apply(ctx, host); len(fs) > 0 {
+			return fs
+		}
+		delete(groups, driver.HostUnit)
+	}
+	units := slices.Sorted(maps.Keys(groups))
+	var failures []kernel.Failure
+	for _, half := range [][]driver.Unit{units[:len(units)/2], units[len(units)/2:]} {
+		part := slices.DeleteFunc(slices.Clone(ops), func(op kernel.Op) bool {
+			return !slices.Contains(half, unitOf[op.Object.Key()])
+		})
+		failures = append(failures, l.bisect(ctx, part, unitOf)...)
+	}
+	return failures
+}

@@ -2,6 +2,11 @@
 # and none changes the network of the machine: kernel tests run in network namespaces of their own.
 
 PREFIX    ?= /usr/local
+UNITS     ?= $(PREFIX)/lib/systemd/system
+NETWORKD  ?= $(PREFIX)/lib/systemd/network
+UDEV      ?= $(PREFIX)/lib/udev/rules.d
+# NetworkManager looks into its own prefix and into /etc, not into /usr/local.
+NMCONF    ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/NetworkManager/conf.d
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
@@ -13,11 +18,12 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 BINARIES := towpath towpathd
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build test lint demo install clean fuzz cover
+.PHONY: build test lint demo bench install clean fuzz cover
 
-build: ## static binaries in bin/
+build: ## static binaries in bin/; in bin/share man pages and completions, which say what they do
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ $(BINARIES:%=./cmd/%)
+	@GOOS= GOARCH= go run ./dist/gen bin
 
 test: ## every test this machine can run, as root or not, and what was skipped and why
 	@go run ./test/summary -p 2 -count=1 $(TESTFLAGS) $(PACKAGES)
@@ -28,10 +34,18 @@ lint: ## the linter is built from tools/go.mod on first use: some minutes
 demo: build ## a tour in throw-away namespaces
 	@go run ./test/demo bin
 
-install: ## binaries only; builds them when bin/ is empty, so `make && sudo make install` works
-	@test -x bin/towpath -a -x bin/towpathd || $(MAKE) build
-	install -d '$(DESTDIR)$(PREFIX)/bin'
+bench: build ## the control plane beside the bare calls, some 2 minutes; BENCHFLAGS=-quick for less
+	@go run ./test/bench $(BENCHFLAGS) bin
+
+install: ## to DESTDIR and PREFIX; builds when bin/ is empty, so `make && sudo make install` works
+	@test -x bin/towpath -a -x bin/towpathd -a -d bin/share || $(MAKE) build
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share' '$(DESTDIR)$(UNITS)' '$(DESTDIR)$(NETWORKD)' '$(DESTDIR)$(UDEV)' '$(DESTDIR)$(NMCONF)'
 	install -m 0755 $(BINARIES:%=bin/%) '$(DESTDIR)$(PREFIX)/bin/'
+	share=$$(cd '$(DESTDIR)$(PREFIX)/share' && pwd) && cd bin/share && find . -type f -exec install -D -m 0644 {} "$$share/{}" \;
+	sed 's|@bindir@|$(PREFIX)/bin|' dist/systemd/towpathd.service.in | install -m 0644 /dev/stdin '$(DESTDIR)$(UNITS)/towpathd.service'
+	install -m 0644 dist/networkd/* '$(DESTDIR)$(NETWORKD)/'
+	install -m 0644 dist/udev/* '$(DESTDIR)$(UDEV)/'
+	install -m 0644 dist/NetworkManager/* '$(DESTDIR)$(NMCONF)/'
 
 clean:
 	rm -rf bin

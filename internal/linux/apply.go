@@ -330,9 +330,10 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 // socket opens or closes a socket that the daemon holds in a namespace.
 func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 	switch {
-	case o.NS == kernel.Host && verb == kernel.Delete:
+	case a.k.Ports == nil || o.NS != kernel.Host:
+	case verb == kernel.Delete:
 		return a.k.Ports.Release(o)
-	case o.NS == kernel.Host:
+	default:
 		return a.k.Ports.Hold([]kernel.Socket{o})
 	}
 	a.k.mu.Lock()
@@ -370,11 +371,11 @@ func (a *applier) reserve(ops []kernel.Op) {
 	for _, op := range ops {
 		all = append(all, op.Object.(kernel.Socket))
 	}
-	if a.k.Ports.Hold(all) == nil {
+	if a.k.Ports != nil && a.k.Ports.Hold(all) == nil {
 		return
 	}
 	for i, op := range ops {
-		if err := a.k.Ports.Hold(all[i : i+1]); err != nil {
+		if err := a.socket(op.Verb, all[i]); err != nil {
 			a.fail(err, op)
 		}
 	}

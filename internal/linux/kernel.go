@@ -45,7 +45,8 @@ type Config struct {
 	RunDir string
 	// Protect asks for table flags owner and persist where the kernel has them.
 	Protect bool
-	// Ports holds ports of the host; it lives as long as the daemon.
+	// Ports holds ports of the host; it lives as long as the daemon. Without it
+	// sockets of the host are opened like those of sandboxes.
 	Ports Ports
 	// Pass is told before and after each op, so that a test can kill the daemon there.
 	Pass func(point string)

@@ -354,7 +354,7 @@ func (o *observer) readSysctls(_ context.Context, sp *space, ns string) error {
 }
 
 func (o *observer) readSockets(ns string) {
-	if ns == kernel.Host {
+	if ns == kernel.Host && o.k.Ports != nil {
 		for _, w := range wanted[kernel.Socket](o, ns) {
 			if o.k.Ports.Holds(w) {
 				o.add(w)

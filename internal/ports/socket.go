@@ -20,6 +20,11 @@ var ErrNoSCTP = errors.New("kernel without SCTP sockets (CONFIG_IP_SCTP)")
 // ErrProto says that there are no ports of a protocol.
 var ErrProto = errors.New("protocol is not tcp, udp or sctp")
 
+var (
+	errNoAddress   = errors.New("no address")
+	errNoInterface = errors.New("no such interface")
+)
+
 // kind is the sort of socket that holds a port of a protocol.
 type kind struct {
 	typ, proto int
@@ -52,7 +57,7 @@ func forms(a netip.AddrPort) ([]form, error) {
 	addr, port := a.Addr().Unmap(), int(a.Port())
 	switch {
 	case !addr.IsValid():
-		return nil, errors.New("no address")
+		return nil, errNoAddress
 	case addr.Is4():
 		sa := &unix.SockaddrInet4{Port: port, Addr: addr.As4()}
 		return []form{{domain: unix.AF_INET, addr: sa, exact: !addr.IsUnspecified()}}, nil
@@ -80,7 +85,7 @@ func zoneIndex(zone string) (uint32, error) {
 	}
 	link, err := net.InterfaceByName(zone)
 	if err != nil {
-		return 0, fmt.Errorf("find interface %s: %w", zone, err)
+		return 0, fmt.Errorf("find interface %s: %w: %w", zone, errNoInterface, err)
 	}
 	return uint32(link.Index), nil
 }

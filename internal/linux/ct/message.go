@@ -27,8 +27,9 @@ const sizeofGenmsg = 4
 type message struct {
 	typ    uint8
 	family uint8
-	// version is nfgenmsg's. A deletion without a name looks at the family only
-	// from version 1 on; below it empties the tables of both.
+	// version is nfgenmsg's. A deletion that names no entry looks at the family
+	// from version 1 on, or, in Linux 6.18, when it has a filter; else it empties
+	// the tables of both.
 	version uint8
 	attrs   []byte
 }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/testnet"
+)
+
+// at measures at a population of n.
+func (w *world) at(ctx context.Context, n int) (size, error) {
+	s := size{population: n}
+	if err := w.populate(ctx, n); err != nil {
+		return s, err
+	}
+	like, err := w.daemon.clients[0].Sandbox(ctx, w.sandboxes[0])
+	if err != nil {
+		return s, err
+	}
+	if err := w.ledger.fill(ctx, n, like); err != nil {
+		return s, err
+	}
+	for range batches {
+		if err := w.batch(ctx, &s, like); err != nil {
+			return s, err
+		}
+	}
+	for i := range bursts {
+		if err := w.populate(ctx, min(n, burstBase)); err != nil {
+			return s, err
+		}
+		if err := w.burst(ctx, &s, i%2 == 1); err != nil {
+			return s, err
+		}
+	}
+	return s, w.populate(ctx, n)
+}
+
+// turns runs the steps one after the other in an order that changes from round
+// to round: rotated, and the other way round every second time, so that what one
+// leaves behind slows now the one, now the other.
+func turns(round int, steps ...func() error) error {
+	order := append(slices.Clone(steps[round%len(steps):]), steps[:round%len(steps)]...)
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	for _, step := range order {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timed gives a step that notes what it took.
+func timed(into *time.Duration, do func() error) func() error {
+	return func() error {
+		began := time.Now()
+		err := do()
+		*into = time.Since(began)
+		return err
+	}
+}
+
+// batch makes some endpoints one after the other, each way in turn, and then
+// removes them in the same manner.
+func (w *world) batch(ctx context.Context, s *size, like api.Sandbox) error {
+	names := make([]string, serial)
+	bare, naive := make([]bareEndpoint, serial), make([]bareEndpoint, serial)
+	for i := range serial {
+		var c creation
+		names[i] = w.name()
+		err := turns(i,
+			timed(&c.towpath, func() error {
+				_, err := w.daemon.create(ctx, w.daemon.clients[0], names[i])
+				return err
+			}),
+			timed(&c.bare, func() (err error) {
+				bare[i], err = w.bare.create(ctx, w.bare.conn, w.name())
+				return err
+			}),
+			timed(&c.naive, func() (err error) {
+				naive[i], err = w.bare.naive(ctx, w.bare.conn, w.name())
+				return err
+			}),
+			func() (err error) { c.commit, err = w.ledger.commit(ctx, like); return err },
+		)
+		if err != nil {
+			return err
+		}
+		s.creations = append(s.creations, c)
+	}
+	for i := range serial {
+		var r removal
+		err := turns(i,
+			timed(&r.towpath, func() error { return w.daemon.clients[0].RemoveSandbox(ctx, names[i]) }),
+			timed(&r.bare, func() error { return w.bare.remove(ctx, bare[i]) }),
+		)
+		if err != nil {
+			return err
+		}
+		s.removals = append(s.removals, r)
+	}
+	return w.bare.drop(ctx, naive)
+}
+
+// burst makes endpoints by all clients at once each way, and removes a hundred:
+// the daemon's by as many calls at once, the bare ones link by link.
+func (w *world) burst(ctx context.Context, s *size, swap bool) error {
+	var c, r creation
+	round := 0
+	if swap {
+		round = 1
+	}
+	err := turns(round,
+		func() (err error) { c.towpath, err = w.createTowpath(ctx, clients); return err },
+		func() (err error) { c.bare, err = w.createBare(ctx, clients); return err },
+	)
+	if err != nil {
+		return err
+	}
+	s.bursts = append(s.bursts, removal{towpath: c.towpath / clients, bare: c.bare / clients})
+	if err := w.populate(ctx, len(w.sandboxes)+removals-clients); err != nil {
+		return err
+	}
+	list := w.takeBare(removals)
+	err = turns(round,
+		func() (err error) { r.towpath, err = w.removeTowpath(ctx, removals); return err },
+		timed(&r.bare, func() error { return w.bare.removeSerially(ctx, list) }),
+	)
+	if err != nil {
+		return err
+	}
+	s.clearings = append(s.clearings, removal{towpath: r.towpath, bare: r.bare})
+	return release(list)
+}
+
+// pingInterval is between two packets of the flow that must not break.
+const pingInterval = 10 * time.Millisecond
+
+// restart kills the daemon and starts it again over its population, while a
+// container pings another.
+func (w *world) restart(ctx context.Context) (restart, error) {
+	n := len(w.sandboxes)
+	r := restart{population: n, created: w.growth * time.Duration(n) / time.Duration(w.grown)}
+	if n < 2 {
+		return r, errors.New("it takes two sandboxes")
+	}
+	var err error
+	if r.resident, err = w.daemon.resident(); err != nil {
+		return r, err
+	}
+	far, err := w.daemon.clients[0].Sandbox(ctx, w.sandboxes[1])
+	if err != nil {
+		return r, err
+	}
+	f, err := netns.Open(filepath.Join(w.daemon.run, "netns", w.sandboxes[0]))
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	ns := &testnet.NS{Name: w.sandboxes[0], F: f}
+	var flows []*testnet.Pinger
+	for _, a := range far.Endpoints[0].Addresses {
+		p, err := ns.EchoEvery(ctx, a.Addr(), pingInterval)
+		if err != nil {
+			return r, err
+		}
+		flows = append(flows, p)
+	}
+	w.daemon.kill()
+	r.adopted, err = w.daemon.start(ctx)
+	for _, p := range flows {
+		report := p.Stop(time.Second)
+		r.sent, r.lost = r.sent+len(report.Probes), r.lost+len(report.Lost())
+	}
+	if err != nil {
+		return r, err
+	}
+	r.differ, err = w.daemon.clients[0].Diff(ctx)
+	return r, err
+}

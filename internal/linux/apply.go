@@ -187,24 +187,24 @@ func gone(err error) bool {
 // onLink carries out an op on something that a link has.
 func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
 	dev := deviceOf(op.Object)
-	l, err := sp.rt.LinkByName(ctx, dev)
+	index, err := sp.indexOf(ctx, dev)
 	if err != nil {
 		return err
 	}
 	switch o := op.Object.(type) {
 	case kernel.Up:
 		up := op.Verb != kernel.Delete
-		return sp.rt.SetLink(ctx, l.Index, rt.LinkChange{Up: &up})
+		return sp.rt.SetLink(ctx, index, rt.LinkChange{Up: &up})
 	case kernel.Address:
-		addr := rt.Address{Index: l.Index, Prefix: o.Prefix, Proto: protocol, NoDAD: true}
+		addr := rt.Address{Index: index, Prefix: o.Prefix, Proto: protocol, NoDAD: true}
 		if op.Verb == kernel.Delete {
 			return sp.rt.DelAddress(ctx, addr)
 		}
 		return sp.rt.ReplaceAddress(ctx, addr)
 	case kernel.Route:
-		return changeRoute(ctx, sp, op, o, l.Index)
+		return changeRoute(ctx, sp, op, o, index)
 	case kernel.Neighbour:
-		n, err := neighbour(o, l.Index)
+		n, err := neighbour(o, index)
 		switch {
 		case err != nil:
 			return err

@@ -30,6 +30,7 @@ func (a *applier) link(ctx context.Context, sp *space, op kernel.Op, o kernel.Li
 }
 
 func removeLink(ctx context.Context, sp *space, name string) error {
+	sp.know(name, 0)
 	l, err := sp.rt.LinkByName(ctx, name)
 	if err == nil {
 		err = sp.rt.DelLink(ctx, l.Index)
@@ -55,6 +56,7 @@ func (a *applier) addLink(ctx context.Context, sp *space, o kernel.Link) error {
 	case !ours(l):
 		return fmt.Errorf("a link named %s exists that is not Towpath's (%s, alias %q): remove or rename it: %w", o.Name, l.Kind, l.Alias, err)
 	default:
+		sp.know(o.Name, 0)
 		if derr := sp.rt.DelLink(ctx, l.Index); derr != nil && !errors.Is(derr, unix.ENODEV) {
 			return derr
 		}
@@ -98,11 +100,11 @@ func (a *applier) linkSpec(ctx context.Context, sp *space, o kernel.Link) (rt.Li
 		spec.MAC = mac
 	}
 	if o.Master != "" {
-		m, err := sp.rt.LinkByName(ctx, o.Master)
+		master, err := sp.indexOf(ctx, o.Master)
 		if err != nil {
 			return spec, err
 		}
-		spec.Master = m.Index
+		spec.Master = master
 	}
 	return spec, nil
 }
@@ -172,11 +174,10 @@ func (a *applier) changeLink(ctx context.Context, sp *space, o kernel.Link) erro
 func (a *applier) changePort(ctx context.Context, sp *space, o kernel.Link, l rt.Link, ch *rt.LinkChange) error {
 	master := 0
 	if o.Master != "" {
-		m, err := sp.rt.LinkByName(ctx, o.Master)
-		if err != nil {
+		var err error
+		if master, err = sp.indexOf(ctx, o.Master); err != nil {
 			return err
 		}
-		master = m.Index
 	}
 	if master != l.Master {
 		ch.Master = &master
@@ -197,6 +198,7 @@ func (a *applier) removeLinks(ctx context.Context, ops []kernel.Op) error {
 	group := uint32(trashGroup)
 	found := false
 	for _, op := range ops {
+		a.spaces.host.know(op.Object.Key().Name, 0)
 		l, err := a.k.rt.LinkByName(ctx, op.Object.Key().Name)
 		if errors.Is(err, unix.ENODEV) {
 			continue

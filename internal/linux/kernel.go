@@ -6,6 +6,7 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,23 +160,52 @@ func (k *Kernel) Adopt(f *os.File) (uint64, error) {
 // space is one namespace opened for the length of a call. Handles cost
 // descriptors, and one that stays open would keep its namespace alive.
 type space struct {
-	file *os.File
-	rt   *rt.Conn
-	err  error
+	file  *os.File
+	rt    *rt.Conn
+	err   error
+	index map[string]int // of links, as far as known
+}
+
+// indexOf gives the index of a link. It asks the kernel once a call: nobody but
+// us makes the links that ops are about, and one that was exchanged meanwhile
+// is an error of the op and the next pass's work.
+func (sp *space) indexOf(ctx context.Context, name string) (int, error) {
+	if i, known := sp.index[name]; known {
+		return i, nil
+	}
+	l, err := sp.rt.LinkByName(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	sp.know(name, l.Index)
+	return l.Index, nil
+}
+
+// know notes the index of a link, 0 that it is not known any more.
+func (sp *space) know(name string, index int) {
+	if sp.index == nil {
+		sp.index = map[string]int{}
+	}
+	if sp.index[name] = index; index == 0 {
+		delete(sp.index, name)
+	}
 }
 
 // spaces are the namespaces a call has opened.
 type spaces struct {
 	k    *Kernel
+	host *space
 	open map[string]*space
 }
 
-func (k *Kernel) spaces() *spaces { return &spaces{k: k, open: map[string]*space{}} }
+func (k *Kernel) spaces() *spaces {
+	return &spaces{k: k, host: &space{file: k.self, rt: k.rt}, open: map[string]*space{}}
+}
 
 // at opens a namespace, once a call.
 func (s *spaces) at(ns string) (*space, error) {
 	if ns == kernel.Host {
-		return &space{file: s.k.self, rt: s.k.rt}, nil
+		return s.host, nil
 	}
 	if sp, ok := s.open[ns]; ok {
 		return sp, sp.err

@@ -63,10 +63,30 @@ func newSite(t *testing.T) *site {
 			servers.ServeTCP(t, netip.AddrPortFrom(netip.MustParseAddr(a), 53))
 		}
 	}
+	for _, a := range hostAddrs() {
+		reach(t, client, a)
+	}
+	for _, a := range append(serverAddrs("2"), serverAddrs("3")...) {
+		reach(t, host, a)
+	}
 	nc, err := nft.Dial(host.FD())
 	must(t, err)
 	t.Cleanup(func() { nc.Close() })
 	return &site{client: client, host: host, conns: dial(t, host), nft: nc}
+}
+
+// reach sends until an answer comes, so that no later packet waits for a
+// neighbour, and is lost when that takes long: IPv6 asks for neighbours from its
+// link-local address, which is not in use for a second or two.
+func reach(t *testing.T, from *testnet.NS, to string) {
+	t.Helper()
+	var err error
+	for range 20 {
+		if err = from.Echo(netip.MustParseAddr(to), time.Second); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
 }
 
 // publish replaces the rules by those that lead "udp 9000" to server "2".

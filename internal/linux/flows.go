@@ -30,8 +30,9 @@ type mapping struct {
 	host  netip.Addr // not valid: any address of the host
 	v4    bool
 	port  uint16
-	from  netip.Prefix   // not valid: from anywhere
-	to    netip.AddrPort // not valid: nowhere any more
+	from  netip.Prefix // not valid: from anywhere
+	to    netip.AddrPort
+	gone  bool // it led there, and does not any more
 }
 
 // covers reports whether the mapping is about a connection. local says whether
@@ -56,15 +57,17 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 		if err != nil {
 			return err
 		}
-		if op.Verb == kernel.Delete {
-			m.to = netip.AddrPort{}
-		}
+		m.gone = op.Verb == kernel.Delete
 		changed = append(changed, m)
 	}
 	if len(changed) == 0 {
 		return nil
 	}
 	local, err := a.k.locals(ctx)
+	if err != nil {
+		return err
+	}
+	ours, err := a.k.networks(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,7 +79,7 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 	return a.k.purge(ctx, func(e ct.Entry) bool {
 		for _, m := range byPort[[2]uint16{uint16(e.Proto), e.Orig.Dst.Port()}] {
 			if m.covers(e, local) {
-				return stale(e, m)
+				return stale(e, m, ours)
 			}
 		}
 		return false
@@ -84,12 +87,17 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 }
 
 // stale reports whether a connection that a mapping is about leads elsewhere
-// than the mapping says.
-func stale(e ct.Entry, m mapping) bool {
-	if !m.to.IsValid() {
-		return e.Status&ct.DNAT != 0
+// than the mapping says. What others translate to addresses that are not ours
+// is theirs.
+func stale(e ct.Entry, m mapping, ours func(netip.Addr) bool) bool {
+	switch {
+	case m.gone:
+		return e.Reply.Src == m.to
+	case e.Status&ct.DNAT == 0:
+		return true // it goes to the host itself
+	default:
+		return e.Reply.Src != m.to && ours(e.Reply.Src.Addr())
 	}
-	return e.Reply.Src != m.to
 }
 
 // forget removes all connections of addresses that are nobody's any more.
@@ -130,6 +138,25 @@ func (k *Kernel) locals(ctx context.Context) (func(netip.Addr) bool, error) {
 	}
 	return func(a netip.Addr) bool {
 		return slices.ContainsFunc(routes, func(r rt.Route) bool { return r.Dst.Contains(a) })
+	}, nil
+}
+
+// networks tells the addresses of our networks from others.
+func (k *Kernel) networks(ctx context.Context) (func(netip.Addr) bool, error) {
+	links, err := k.rt.Links(ctx, rt.LinkFilter{Kind: "bridge"})
+	if err != nil {
+		return nil, fmt.Errorf("read bridges: %w", err)
+	}
+	own := map[int]bool{}
+	for _, l := range links {
+		own[l.Index] = ours(l)
+	}
+	addrs, err := k.rt.Addresses(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read addresses: %w", err)
+	}
+	return func(a netip.Addr) bool {
+		return slices.ContainsFunc(addrs, func(x rt.Address) bool { return own[x.Index] && x.Prefix.Contains(a) })
 	}, nil
 }
 

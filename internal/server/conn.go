@@ -68,7 +68,8 @@ func (c *conn) Read(b []byte) (int, error) {
 		// ReadMsgUnix wraps it, which readers of a stream do not expect.
 		return n, io.EOF
 	}
-	return n, err
+	// It gives -1 with an error of the kernel, as ECONNRESET; bufio panics at that.
+	return max(n, 0), err
 }
 
 // keep takes over the descriptors in a control message.

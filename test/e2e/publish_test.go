@@ -239,7 +239,7 @@ func TestRunningFlowFollowsThePublication(t *testing.T) {
 	w.clean()
 }
 
-// sayName answers UDP with the name of the namespace.
+// sayName answers UDP with the name of the namespace and what was asked.
 func (w *world) sayName(ns *testnet.NS, port uint16) {
 	w.Helper()
 	var u net.PacketConn
@@ -251,23 +251,26 @@ func (w *world) sayName(ns *testnet.NS, port uint16) {
 	go func() {
 		buf := make([]byte, 64)
 		for {
-			_, from, err := u.ReadFrom(buf)
+			n, from, err := u.ReadFrom(buf)
 			if err != nil {
 				return
 			}
-			_, _ = u.WriteTo([]byte(ns.Name), from)
+			_, _ = u.WriteTo([]byte(ns.Name+" "+string(buf[:n])), from)
 		}
 	}()
 }
 
-// knock sends from the same socket until somebody answers, and says who.
+// knock sends from the same socket until somebody answers, and says who. An
+// answer to an earlier knock does not count.
 func knock(c net.Conn, wait time.Duration) string {
 	buf := make([]byte, 64)
+	question := time.Now().Format(time.StampNano)
 	for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
-		_, _ = c.Write([]byte("who is there?"))
+		_, _ = c.Write([]byte(question))
 		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		if n, err := c.Read(buf); err == nil {
-			return string(buf[:n])
+		n, err := c.Read(buf)
+		if name, asked := strings.CutSuffix(string(buf[:n]), " "+question); err == nil && asked {
+			return name
 		}
 	}
 	return ""

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +70,7 @@ func TestCrashSweep(t *testing.T) {
 			for i, name := range points {
 				t.Run(strconv.Itoa(i+1), func(t *testing.T) {
 					t.Log("the daemon dies " + name)
-					at := &world{TB: t, host: w.host, outside: w.outside, run: w.run, state: w.state, log: &bytes.Buffer{}}
+					at := &world{TB: t, host: w.host, outside: w.outside, run: w.run, state: w.state, log: &logBuffer{}}
 					s.dieAt(at, i+1, before)
 				})
 			}

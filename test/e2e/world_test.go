@@ -65,14 +65,14 @@ type world struct {
 	host, outside *testnet.NS
 	run, state    string
 	daemon        *exec.Cmd
-	log           *bytes.Buffer
+	log           *logBuffer
 	flags         []string // of the daemon, besides those of the directories
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	testnet.Require(t, "netns")
-	w := &world{TB: t, host: testnet.New(t, "host"), outside: testnet.New(t, "outside"), log: &bytes.Buffer{}}
+	w := &world{TB: t, host: testnet.New(t, "host"), outside: testnet.New(t, "outside"), log: &logBuffer{}}
 	w.run, w.state = shortDir(t), t.TempDir()
 	testnet.Link(t, w.host, w.outside, "eth0", "eth0", prefixes(hostLink4, hostLink6), prefixes(outsideLink4, outsideLink6))
 	w.route(w.host, "0.0.0.0/0", outside4())

@@ -3,33 +3,35 @@
 package nft_test
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/towpath/towpath/internal/linux/nft"
+	"github.com/towpath/towpath/internal/testnet"
 	"golang.org/x/sys/unix"
 )
+
+func TestMain(m *testing.M) { os.Exit(testnet.Main(m)) }
 
 // inNamespace runs fn on a thread in a fresh network namespace. The thread is
 // not used again, so that nothing of the namespace is left.
 func inNamespace(t *testing.T, fn func(t *testing.T)) {
 	t.Helper()
-	done := make(chan string)
+	testnet.Require(t, "netns")
+	done := make(chan struct{})
 	go func() {
-		reason := ""
-		defer func() { done <- reason }()
+		defer close(done)
 		runtime.LockOSThread()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			reason = "needs CAP_SYS_ADMIN for a network namespace: " + err.Error()
+			t.Errorf("make namespace: %v", err)
 			return
 		}
 		fn(t)
 	}()
-	if reason := <-done; reason != "" {
-		t.Skip(reason)
-	}
+	<-done
 }
 
 // dial opens a Conn in the thread's namespace.
@@ -50,9 +52,10 @@ const nftVersion = "v1.0.6"
 // that version of it.
 func nftOutput(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
+	testnet.Require(t, "nft-binary")
 	path, err := exec.LookPath("nft")
 	if err != nil {
-		t.Skip("needs the nft program: " + err.Error())
+		t.Fatal(err)
 	}
 	if version, err := exec.Command(path, "--version").Output(); err != nil || !strings.Contains(string(version), nftVersion) {
 		t.Skipf("needs nft %s: have %s, %v", nftVersion, version, err)

@@ -55,6 +55,8 @@ type tour struct {
 	bin  string
 	host *os.File // the namespace the daemon treats as the host
 	run  string
+	// outside is the namespace of a machine beyond the host's uplink.
+	outside *os.File
 }
 
 // Run is the demo.
@@ -77,17 +79,16 @@ func (d tour) all(ctx context.Context) error {
 	if d.run, err = os.MkdirTemp("/run", "demo"); err != nil {
 		return err
 	}
-	outside, err := d.build(ctx)
-	if err != nil {
+	if d.outside, err = d.build(ctx); err != nil {
 		return fmt.Errorf("build the stage: %w", err)
 	}
-	defer outside.Close() //nolint:errcheck // ends with the process
+	defer d.outside.Close() //nolint:errcheck // ends with the process
 	stop, err := d.daemon(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.why, d.survive, d.cleanUp} {
+	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.published, d.why, d.survive, d.cleanUp} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -133,6 +134,36 @@ func (d tour) traffic(ctx context.Context) error {
 		stop()
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// published shows a port of a container at a port of the host.
+func (d tour) published(ctx context.Context) error {
+	say("a published port: from the machine outside, which the container sees by its own address, and from the host's loopback")
+	_, stop, err := d.serve(ctx, "web")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := d.commands(ctx, "publish web 8080:80"); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		who  string
+		ns   *os.File
+		addr string
+	}{{"outside", d.outside, "192.0.2.10:8080"}, {"host", d.host, "127.0.0.1:8080"}} {
+		fmt.Printf("%s$ demo dial %s\n", c.who, c.addr)
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, self, "dial", c.addr)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+		if err := runIn(c.ns, cmd); err != nil {
+			return fmt.Errorf("%s cannot reach the published port: %w", c.who, err)
 		}
 	}
 	return nil

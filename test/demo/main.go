@@ -172,14 +172,14 @@ func (d tour) published(ctx context.Context) error {
 // why shows where the packet to db ended, and the whole plan.
 func (d tour) why(ctx context.Context) error {
 	say("why: the kernel's own counters, rule by rule")
-	out, err := d.output(ctx, "sandbox", "inspect", "web")
+	out, err := d.output(ctx, "sandbox", "inspect", "--format", "{{range .Live.Chains}}{{println .}}{{end}}", "web")
 	if err != nil {
 		return err
 	}
 	found := false
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, "counter packets") && !strings.Contains(line, "packets 0 ") {
-			fmt.Println(strings.Trim(strings.TrimSpace(line), `",`))
+			fmt.Print(line)
 			found = true
 		}
 	}

@@ -40,19 +40,18 @@ func (c *Conn) Purge(ctx context.Context, stale func(Entry) bool) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, purgeTime)
 	defer cancel()
 	total := 0
-	for _, family := range families() {
-		err := c.with(ctx, func(sock *netlink.Conn) error {
-			names, err := find(sock, family, stale)
-			if err != nil {
-				return err
-			}
-			n, err := remove(sock, names)
-			total += n
-			return err
-		})
+	err := c.with(ctx, func(sock *netlink.Conn) error {
+		// Both families in one dump: the walk over the buckets, most of them
+		// empty, is what a dump costs.
+		names, err := find(sock, unix.AF_UNSPEC, stale)
 		if err != nil {
-			return total, fmt.Errorf("purge conntrack: %w", err)
+			return err
 		}
+		total, err = remove(sock, names)
+		return err
+	})
+	if err != nil {
+		return total, fmt.Errorf("purge conntrack: %w", err)
 	}
 	return total, nil
 }

@@ -10,6 +10,7 @@ NMCONF    ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/NetworkManager/conf.d
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
+SOAKTIME  ?= 5m
 PACKAGES  ?= ./...
 
 # The version comes from VERSION: Go need not ask git, which refuses in a checkout of another user.
@@ -18,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 BINARIES := towpath towpathd
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build test lint demo bench install clean fuzz cover
+.PHONY: soak build test lint demo bench install clean fuzz cover
 
 build: ## static binaries in bin/; in bin/share man pages and completions, which say what they do
 	@mkdir -p bin
@@ -56,6 +57,9 @@ fuzz: ## every fuzz test, FUZZTIME each
 		name=$${func#func }; echo "== $$(dirname $$file) $$name"; \
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
 	done
+
+soak: ## 32 clients doing random verbs against a model, for five minutes
+	TOWPATH_SOAK=$(SOAKTIME) go test ./test/e2e -run 'TestSoak$$' -count=1 -timeout 30m -v | grep -v '^time='
 
 cover: ## coverage by function, the total last; the page is bin/coverage.html
 	@mkdir -p bin

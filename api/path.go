@@ -1,0 +1,172 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// PathSchema is the version of the JSON form of a Path.
+const PathSchema = 1
+
+// Path is the way of one packet, and of its answer, hop by hop: the one it
+// should take by the state of the kernel (explain), or the one it was seen to
+// take (probe, trace).
+type Path struct {
+	Schema int      `json:"schema"`
+	Kind   PathKind `json:"kind"`
+	// Level is by what means the hops are known.
+	Level PathLevel `json:"level"`
+	// Complete is false where hops may be missing.
+	Complete bool      `json:"complete"`
+	Start    time.Time `json:"start"`
+	From     Party     `json:"from"`
+	To       Party     `json:"to"`
+	// Flow is the packet as its sender made it.
+	Flow    Flow    `json:"flow"`
+	Verdict Verdict `json:"verdict"`
+	// Reason says why, in words: for the request, or else for its answer.
+	Reason string `json:"reason"`
+	// Culprit is the rule that ended the packet or could not be evaluated.
+	Culprit *Rule  `json:"culprit"`
+	Fix     string `json:"fix"`
+	Hops    []Hop  `json:"hops"`
+}
+
+// PathKind tells an expected path from one that was seen.
+type PathKind string
+
+// The kinds of paths.
+const (
+	Expected PathKind = "expected"
+	Actual   PathKind = "actual"
+)
+
+// PathLevel is the source of a path: what it can know depends on it.
+type PathLevel string
+
+// The levels, the one that knows most first. LevelWalk computes, the others observe.
+const (
+	LevelFull        PathLevel = "full"
+	LevelTracepoints PathLevel = "tracepoints"
+	LevelTaps        PathLevel = "taps"
+	LevelWalk        PathLevel = "walk"
+)
+
+// Verdict is what became of a packet.
+type Verdict string
+
+// The verdicts.
+const (
+	// Delivered: a listener (for an echo request the stack) took it.
+	Delivered Verdict = "delivered"
+	// Answered: delivered, and its answer came back.
+	Answered Verdict = "answered"
+	// Refused: the destination's own stack says that nothing listens.
+	Refused Verdict = "refused"
+	// Dropped: gone without such an answer, the place is known.
+	Dropped Verdict = "dropped"
+	// Rejected: an ICMP error or reset of somebody else came back.
+	Rejected Verdict = "rejected"
+	// Lost: gone, the place is not known.
+	Lost Verdict = "lost"
+	// Undecided: a rule on the way cannot be evaluated.
+	Undecided Verdict = "undecided"
+)
+
+// Party is one end of a path.
+type Party struct {
+	Name string     `json:"name"` // of the sandbox, "host" or "outside"
+	NS   string     `json:"ns"`
+	Addr netip.Addr `json:"addr"`
+}
+
+// Flow is what a packet is known by. Ports of ICMP are 0, types of others too.
+type Flow struct {
+	Proto    string     `json:"proto"` // "tcp", "udp", "sctp", "icmp", "icmpv6"
+	Src      netip.Addr `json:"src"`
+	Sport    uint16     `json:"sport"`
+	Dst      netip.Addr `json:"dst"`
+	Dport    uint16     `json:"dport"`
+	ICMPType uint8      `json:"icmpType"`
+	ICMPCode uint8      `json:"icmpCode"`
+}
+
+// Rule names a rule of a packet filter, or by its chain alone the policy.
+type Rule struct {
+	Family  string `json:"family"`
+	Table   string `json:"table"`
+	Chain   string `json:"chain"`
+	Handle  uint64 `json:"handle"` // 0: the rule is not in the kernel
+	Comment string `json:"comment"`
+	// Object is what the rule was made for ("network front"), Author who made it.
+	Object string `json:"object"`
+	Author string `json:"author"`
+}
+
+// Direction of a hop.
+type Direction string
+
+// The directions: of the packet, of its answer, of an ICMP error it caused.
+const (
+	Request   Direction = "request"
+	Reply     Direction = "reply"
+	ErrorBack Direction = "error"
+)
+
+// Layer is the part of the kernel a hop is in.
+type Layer string
+
+// The layers. The hooks of the packet filter have their own names.
+const (
+	LayerLink        Layer = "link"
+	LayerBridge      Layer = "bridge"
+	LayerRoute       Layer = "route"
+	LayerNeighbour   Layer = "neighbour"
+	LayerIngress     Layer = "ingress"
+	LayerPrerouting  Layer = "prerouting"
+	LayerInput       Layer = "input"
+	LayerForward     Layer = "forward"
+	LayerOutput      Layer = "output"
+	LayerPostrouting Layer = "postrouting"
+	LayerEgress      Layer = "egress"
+	LayerSocket      Layer = "socket"
+)
+
+// Hop is one thing that happened to the packet.
+type Hop struct {
+	Index     int       `json:"index"`
+	Direction Direction `json:"direction"`
+	NS        string    `json:"ns"`
+	NSInode   uint64    `json:"nsInode,omitzero"`
+	// Owner is whose the namespace or device is, where it is not Towpath's.
+	Owner   string `json:"owner,omitzero"`
+	Device  string `json:"device"`
+	Ifindex int    `json:"ifindex,omitzero"`
+	// Port is the bridge port the frame came in by or leaves by.
+	Port  string `json:"port,omitzero"`
+	Layer Layer  `json:"layer"`
+	// Action is a verb: sends, receives, bridges, routes, accept, drop, reject,
+	// dnat, snat, masquerade, redirect, delivers, answers, refuses, loses.
+	Action string `json:"action"`
+	Detail string `json:"detail"`
+	Rule   *Rule  `json:"rule,omitzero"`
+	// Before is the packet as it came to the hop, After as it left it, where
+	// the two differ.
+	Before *Flow  `json:"before,omitzero"`
+	After  *Flow  `json:"after,omitzero"`
+	Encap  *Encap `json:"encap,omitzero"`
+	// AtMicros counts from Start.
+	AtMicros float64 `json:"atMicros"`
+	// Sources are who saw it: "bpf", "nftrace", "tap", "conntrack", "route", "walk".
+	Sources []string `json:"sources"`
+	// Certain is false where the hop is a conclusion from others.
+	Certain bool `json:"certain"`
+}
+
+// Encap is the outer header of an encapsulated packet.
+type Encap struct {
+	Kind string     `json:"kind"` // "vxlan"
+	VNI  uint32     `json:"vni"`
+	Src  netip.Addr `json:"src"`
+	Dst  netip.Addr `json:"dst"`
+}

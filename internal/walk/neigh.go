@@ -1,0 +1,213 @@
+package walk
+
+import (
+	"cmp"
+	"net/netip"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/nft"
+)
+
+// flood goes where a broadcast goes, and visits each link that takes frames for
+// itself, until visit says that it has seen enough.
+type flood struct {
+	w     *Walker
+	seen  map[*Link]bool
+	visit func(station) bool
+	// isolated: ports that are isolated from each other end it. They do not end
+	// a search for the port that leads to somebody.
+	isolated bool
+}
+
+func (f *flood) put(at *space, l *Link) bool {
+	switch {
+	case !l.Up:
+		return false
+	case l.stranger():
+		return f.visit(station{at, l})
+	case l.Type == "bridge":
+		return f.bridge(at, l, nil)
+	}
+	far := f.w.spaces[l.PeerNS]
+	if far == nil || !far.up(l.Peer) || f.seen[far.links[l.Peer]] {
+		return false
+	}
+	peer := far.links[l.Peer]
+	f.seen[peer] = true
+	b := far.links[peer.Master]
+	switch {
+	case b == nil:
+		return f.visit(station{far, peer})
+	case !b.Up:
+		return false
+	}
+	return f.visit(station{far, b}) || f.bridge(far, b, peer)
+}
+
+// bridge floods the ports of a bridge but the one a frame came in by.
+func (f *flood) bridge(at *space, b, in *Link) bool {
+	for i := range at.Links {
+		p := &at.Links[i]
+		kept := f.isolated && in != nil && in.Isolated && p.Isolated
+		if p.Master == b.Name && p != in && !kept && f.put(at, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// search is a flood by one link.
+func (w *Walker) search(at *space, l *Link, isolated bool, visit func(station) bool) bool {
+	f := flood{w: w, seen: map[*Link]bool{}, visit: visit, isolated: isolated}
+	return f.put(at, l)
+}
+
+// portTo is the port of a bridge behind which a station is: where a static entry
+// of the forwarding database says, else where it is found. in comes last.
+func (w *Walker) portTo(at *space, b, in *Link, to station) *Link {
+	for _, n := range at.Neighbours {
+		p := at.links[n.Dev]
+		if !n.IP.IsValid() && n.MAC != "" && n.MAC == to.mac() && p != nil && p.Master == b.Name {
+			return p
+		}
+	}
+	leads := func(p *Link) bool {
+		return p.Master == b.Name && w.search(at, p, false, func(s station) bool { return s == to })
+	}
+	for i := range at.Links {
+		if p := &at.Links[i]; p != in && leads(p) {
+			return p
+		}
+	}
+	if in != nil && leads(in) {
+		return in
+	}
+	return nil
+}
+
+// resolve finds who has an address on a link. Somebody unknown has it if there
+// may be one; nobody else does.
+func (r *run) resolve(at *space, l *Link, next netip.Addr, p *packet, in string) (station, *fate) {
+	if known, ok := r.learned[acquaintance{l, next}]; ok {
+		return known, nil
+	}
+	mac, asker := at.neighbour(l.Name, next), p.src.Addr()
+	if !at.isLocal(asker) {
+		asker = at.source(Route{Dev: l.Name, Type: Unicast}, next)
+	}
+	var found, unknown station
+	r.w.search(at, l, mac == "", func(s station) bool {
+		switch {
+		case s.link.stranger():
+			unknown = s
+		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next, asker):
+			// Of two that answer the last is believed, which is a matter of luck.
+			r.uncertain = r.uncertain || found.link != nil
+			found = cmp.Or(found, s)
+		}
+		return false
+	})
+	switch {
+	case found.link != nil && mac == "":
+		return found, r.get(at, l, found, next, asker, p)
+	case found.link != nil:
+		return found, nil
+	case unknown.link != nil:
+		return unknown, nil
+	}
+	if in == "" {
+		return found, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s: EHOSTUNREACH", l.Name, next)
+	}
+	return found, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s", l.Name, next)
+}
+
+// acquaintance is an address that is known on a link.
+type acquaintance struct {
+	link *Link
+	ip   netip.Addr
+}
+
+// get asks a station for an address. Who is asked learns who asks
+// (neigh_event_ns), and need not ask for the answer's way.
+func (r *run) get(at *space, l *Link, to station, next, asker netip.Addr, p *packet) *fate {
+	if next.Is6() {
+		if f := r.discover(at, l, to, next, asker); f != nil {
+			r.hop(at, l.Name, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: f.reason, Rule: f.rule, Before: new(p.flow())})
+			return f
+		}
+	}
+	r.learned[acquaintance{to.link, asker}] = station{at, l}
+	return nil
+}
+
+// neighbour is the MAC of a neighbour that need not be asked for.
+func (s *space) neighbour(dev string, ip netip.Addr) string {
+	for _, n := range s.Neighbours {
+		if n.Dev == dev && n.IP == ip {
+			return n.MAC
+		}
+	}
+	return ""
+}
+
+// answersFor reports whether a station answers a question for an address: with
+// IPv6 for its own, with IPv4 for all of its namespace's (arp_ignore 0), if it
+// would take a packet from the asker there (arp_process).
+func (s station) answersFor(a, asker netip.Addr) bool {
+	if a.Is4() {
+		return s.at.isLocal(a) && martian(s.at, s.link.Name, asker, a) == "" && validateSource(s.at, s.link.Name, "", asker, a) == ""
+	}
+	for _, own := range s.at.Addresses {
+		if own.Dev == s.link.Name && own.Prefix.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// discover sends the neighbour solicitation for an IPv6 address and its answer
+// through the hooks: rules that drop ICMPv6 cut IPv6 off.
+func (r *run) discover(at *space, l *Link, to station, target, src netip.Addr) *fate {
+	r.quiet++
+	defer func() { r.quiet-- }()
+	bare := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }
+	ask := &packet{
+		proto: nft.ProtoICMPv6, src: bare(src), dst: bare(solicitedNode(target)), ttl: 255, kind: solicit,
+		quoted: nft.Tuple{Dst: bare(target)}, from: l.MAC, to: to.mac(),
+	}
+	tell := &packet{
+		proto: nft.ProtoICMPv6, src: bare(target), dst: bare(src), ttl: 255, kind: advertise,
+		quoted: nft.Tuple{Dst: bare(target)}, from: to.mac(), to: l.MAC,
+	}
+	for _, leg := range []struct {
+		at, by station
+		p      *packet
+	}{{station{at, l}, to, ask}, {to, station{at, l}, tell}} {
+		if f := r.say(leg.at, leg.by, leg.p); f.verdict != api.Delivered {
+			f.reason = "neighbour discovery of " + target.String() + ": " + f.reason
+			f.at, f.back = at, nil
+			if f.verdict != api.Undecided {
+				f.verdict = api.Dropped
+			}
+			return f
+		}
+	}
+	return nil
+}
+
+// say sends a message of neighbour discovery from a station to another.
+func (r *run) say(from, to station, p *packet) *fate {
+	for _, hook := range []string{"output", "postrouting"} {
+		if f := r.hook(from.at, hook, p, "", from.link.Name); f != nil {
+			return f
+		}
+	}
+	return r.put(from.at, from.link, frame{p, to, from})
+}
+
+// solicitedNode is the multicast address of all with the same last 24 bits
+// (RFC 4291, 2.7.1).
+func solicitedNode(a netip.Addr) netip.Addr {
+	b := a.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]})
+}

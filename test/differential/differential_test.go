@@ -1,0 +1,150 @@
+// Package differential compares the walk of virtual packets with real ones: it
+// draws networks at random, has them made as the daemon makes them, sends
+// packets in them, and looks where each arrives, as what, and what comes back.
+package differential
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/testnet"
+)
+
+func TestMain(m *testing.M) { os.Exit(testnet.Main(m)) }
+
+const (
+	// enough packets for a run; each world sends perWorld of them at most.
+	enough, perWorld = 10_000, 250
+	// patience is how long what is expected may take to be seen, grace how long
+	// what is not expected is waited for.
+	patience, grace = 10 * time.Second, 200 * time.Millisecond
+)
+
+// TestWalkIsTheKernel draws worlds until enough packets were sent.
+func TestWalkIsTheKernel(t *testing.T) {
+	testnet.Require(t, "netns")
+	tally, failed := map[string]int{}, false
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawSpec(rt)
+		if tally["packets"] >= enough && !failed {
+			return
+		}
+		var differences []string
+		t.Run(fmt.Sprintf("world %d", tally["worlds"]), func(t *testing.T) {
+			differences = newWorld(t, s).compare(tally)
+		})
+		tally["worlds"]++
+		if len(differences) > 0 {
+			failed = true
+			rt.Fatalf("%d differences in %+v:\n%s", len(differences), s, strings.Join(differences[:min(len(differences), 8)], "\n"))
+		}
+	})
+	t.Logf("%v", tally)
+	if tally["packets"] < enough && !testing.Short() { // which draws fewer worlds
+		t.Errorf("%d packets were sent, want %d", tally["packets"], enough)
+	}
+}
+
+// compare sends what the world has to send, and tells each difference between
+// the walk and what was seen.
+func (w *world) compare(tally map[string]int) []string {
+	shots := w.shots(perWorld)
+	want, paths := map[uint16]outcome{}, map[uint16]api.Path{}
+	var out []string
+	for _, s := range shots {
+		var err error
+		if want[s.id], paths[s.id], err = w.expect(s); err != nil {
+			out = append(out, fmt.Sprintf("%s: %v\n%s", s, err, text(paths[s.id])))
+		}
+	}
+	r := newRecord(shots)
+	for _, ns := range w.spaces {
+		w.listen(r, ns)
+	}
+	w.shoot(r, shots, want)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out = append(out, r.odd...)
+	for _, s := range shots {
+		got := r.got[s.id]
+		if !certain(paths[s.id]) {
+			tally["uncertain"]++
+			continue
+		}
+		if !want[s.id].agrees(got) {
+			out = append(out, fmt.Sprintf("%s\n  walk:   %s\n  kernel: %s\n%s", s, want[s.id], got, text(paths[s.id])))
+		}
+		tally["packets"]++
+		tally[string(paths[s.id].Verdict)]++
+		if got.back == answer {
+			tally["answered by the kernel"]++
+		}
+	}
+	return out
+}
+
+// certain reports whether the walk took nothing for a matter of luck: of two
+// links that answer for an address, either may be believed.
+func certain(p api.Path) bool {
+	return !slices.ContainsFunc(p.Hops, func(h api.Hop) bool { return !h.Certain })
+}
+
+// shoot sends from all namespaces, and returns when all that is expected was
+// seen, and then for a while nothing else.
+func (w *world) shoot(r *record, shots []shot, want map[uint16]outcome) {
+	var open []*os.File
+	for name, ns := range w.spaces {
+		mine := slices.DeleteFunc(slices.Clone(shots), func(s shot) bool { return s.from != name })
+		open = append(open, w.send(r, ns, mine)...)
+	}
+	defer func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}()
+	over, quiet := time.NewTimer(patience), time.NewTimer(grace)
+	defer over.Stop()
+	defer quiet.Stop()
+	for {
+		select {
+		case <-r.news:
+			quiet.Reset(grace)
+		case <-quiet.C:
+			if r.settled(want) {
+				return
+			}
+			quiet.Reset(grace)
+		case <-over.C:
+			return
+		}
+	}
+}
+
+// settled reports whether all that is expected was seen.
+func (r *record) settled(want map[uint16]outcome) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range maps.Keys(want) {
+		if !want[id].settled(r.got[id]) {
+			return false
+		}
+	}
+	return true
+}
+
+// text is a path for the reader of a difference.
+func text(p api.Path) string {
+	out := fmt.Sprintf("  %s %s\n", p.Verdict, p.Reason)
+	for _, h := range p.Hops {
+		out += fmt.Sprintf("    %-7s %-8s %-10s %-11s %-10s %s\n", h.Direction, h.NS, h.Device, h.Layer, h.Action, h.Detail)
+	}
+	return out
+}

@@ -145,8 +145,9 @@ type Hop struct {
 	// Port is the bridge port the frame came in by or leaves by.
 	Port  string `json:"port,omitzero"`
 	Layer Layer  `json:"layer"`
-	// Action is a verb: sends, receives, bridges, routes, accept, drop, reject,
-	// dnat, snat, masquerade, redirect, delivers, answers, refuses, loses.
+	// Action is a verb: sends, receives, bridges, routes, delivers, refuses; or
+	// what a rule did: accept, drop, reject, rewrites, undecided, dnat, snat,
+	// masquerade, redirect, and for answers un-dnat and un-snat.
 	Action string `json:"action"`
 	Detail string `json:"detail"`
 	Rule   *Rule  `json:"rule,omitzero"`

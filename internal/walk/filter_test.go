@@ -131,7 +131,7 @@ func TestUndecidedError(t *testing.T) {
 		addTables("host", `table ip f { chain c { type filter hook forward priority 10; policy accept; reject } }`)(h)
 		addTables("host", `table ip g { chain c { type filter hook output priority 0; policy accept; meta cpu 1 drop } }`)(h)
 	})
-	ask(t, k, []question{{"web", "192.0.2.1:80/udp", api.Undecided, "", "rejects it"}})
+	ask(t, k, []question{{"web", "192.0.2.1:80/udp", api.Undecided, "", "meta cpu (key 20) is not known"}})
 }
 
 // TestUndecided: a rule that cannot be evaluated is named, on the way there and

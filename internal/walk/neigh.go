@@ -88,9 +88,6 @@ func (w *Walker) portTo(at *space, b, in *Link, to station) *Link {
 // resolve finds who has an address on a link. Somebody unknown has it if there
 // may be one; nobody else does.
 func (r *run) resolve(at *space, l *Link, next netip.Addr, p *packet, in string) (station, *fate) {
-	if known, ok := r.learned[acquaintance{l, next}]; ok {
-		return known, nil
-	}
 	mac, asker := at.neighbour(l.Name, next), p.src.Addr()
 	if !at.isLocal(asker) {
 		asker = at.source(Route{Dev: l.Name, Type: Unicast}, next)
@@ -107,7 +104,10 @@ func (r *run) resolve(at *space, l *Link, next netip.Addr, p *packet, in string)
 		}
 		return false
 	})
+	known, isKnown := r.learned[acquaintance{l, next}]
 	switch {
+	case isKnown:
+		return known, nil
 	case found.link != nil && mac == "":
 		return found, r.get(at, l, found, next, asker, p)
 	case found.link != nil:

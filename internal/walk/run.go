@@ -134,7 +134,7 @@ func (r *run) answer(f *fate) {
 		r.direction = api.ErrorBack
 	}
 	reason, ok := r.comesBack(f)
-	if ok {
+	if ok || r.path.Verdict == api.Undecided {
 		return
 	}
 	r.path.Reason = "its answer does not come back: " + reason
@@ -160,7 +160,7 @@ func (r *run) comesBack(f *fate) (reason string, ok bool) {
 	}
 	switch {
 	case b.verdict == api.Undecided:
-		r.path.Verdict, r.path.Culprit = api.Undecided, b.rule
+		r.path.Verdict, r.path.Reason, r.path.Culprit = api.Undecided, b.reason, b.rule
 		return b.reason, false
 	case b.verdict != api.Delivered:
 		if r.path.Culprit == nil {

@@ -21,12 +21,24 @@ type record struct {
 	news chan struct{} // something was seen
 }
 
-func newRecord(shots []shot) *record {
-	r := &record{shot: map[uint16]shot{}, got: map[uint16]outcome{}, news: make(chan struct{}, 1)}
+func newRecord() *record {
+	return &record{shot: map[uint16]shot{}, got: map[uint16]outcome{}, news: make(chan struct{}, 1)}
+}
+
+// add makes ready for shots.
+func (r *record) add(shots []shot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, s := range shots {
 		r.shot[s.id], r.got[s.id] = s, outcome{back: nothing}
 	}
-	return r
+}
+
+// of is what was seen of a shot.
+func (r *record) of(s shot) outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[s.id]
 }
 
 // change notes what was seen of a shot.

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -116,9 +117,13 @@ func (w *world) apply(more []kernel.Object) {
 	w.must(err)
 	want, err := w.spec.plan(facts)
 	w.must(err)
+	m, err := rt.Listen(w.spaces[kernel.Host].FD(), rt.GroupIPv6Address)
+	w.must(err)
+	defer m.Close()
 	for _, f := range k.Apply(w.Context(), kernel.Diff(nil, want)) {
 		w.Fatalf("%s: %v", f.Op, f.Err)
 	}
+	w.inUse(m, want)
 	w.must(want.Add(more...))
 	for i := range w.spec.Sandboxes {
 		name := fmt.Sprintf("s%d", i)
@@ -129,6 +134,27 @@ func (w *world) apply(more []kernel.Object) {
 		w.must(want.Add(w.tune(w.spaces[name], w.spec.Inner)...))
 	}
 	w.walkOf(want)
+}
+
+// inUse waits until the host's IPv6 addresses can be used: the kernel puts them
+// to use in a work queue, and tells after that.
+func (w *world) inUse(m *rt.Monitor, want kernel.State) {
+	w.Helper()
+	open := map[netip.Prefix]bool{}
+	for _, o := range want {
+		if a, ok := o.(kernel.Address); ok && a.NS == kernel.Host && a.Prefix.Addr().Is6() {
+			open[a.Prefix] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	defer cancel()
+	for len(open) > 0 {
+		e, err := m.Next(ctx)
+		w.must(err)
+		if e.Kind == rt.EventAddress && !e.Deleted {
+			delete(open, e.Address.Prefix)
+		}
+	}
 }
 
 // walkOf makes the walker of the state and the uplink.

@@ -40,14 +40,15 @@ func arrows() []arrow {
 		{from: "api", to: []string{"os", "net/http"}, pure: true},
 		{from: "client", to: []string{"api"}},
 
+		{from: "internal/author", pure: true},
 		{from: "internal/nft", pure: true},
 		{from: "internal/kernel", to: []string{"internal/nft"}, pure: true},
 		{from: "internal/kernel/fake", to: []string{"internal/kernel"}, pure: true},
 		{from: "internal/ipam", to: []string{"go4.org/netipx"}, pure: true},
 		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/walk", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/topology", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/doctor", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/walk", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/topology", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},
@@ -88,7 +89,7 @@ func arrows() []arrow {
 // not among it.
 func daemonParts() []string {
 	return []string{
-		"api", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/walk",
+		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",

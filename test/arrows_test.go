@@ -46,9 +46,10 @@ func arrows() []arrow {
 		{from: "internal/kernel/fake", to: []string{"internal/kernel"}, pure: true},
 		{from: "internal/ipam", to: []string{"go4.org/netipx"}, pure: true},
 		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/walk", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/topology", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
-		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/machine", to: []string{"internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/walk", to: []string{"api", "internal/author", "internal/machine", "internal/nft"}, pure: true},
+		{from: "internal/topology", to: []string{"api", "internal/author", "internal/kernel", "internal/machine", "internal/nft"}, pure: true},
+		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/kernel", "internal/machine", "internal/nft"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},
@@ -64,10 +65,10 @@ func arrows() []arrow {
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 
-		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/nft", "internal/linux/...", netlink, unix}},
+		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", netlink, unix}},
 		{from: "internal/ports", to: []string{"api", "internal/kernel", netlink, unix}},
 		{from: "internal/dns", to: []string{"api", "golang.org/x/net/..."}},
-		{from: "internal/trace/...", to: []string{"api", "internal/kernel", "internal/nft", "internal/linux/...", "internal/trace/...", netlink, unix}},
+		{from: "internal/trace/...", to: []string{"api", "internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", "internal/trace/...", netlink, unix}},
 		{from: "internal/spawn", to: []string{"api", netlink, unix}},
 		{from: "internal/term", to: []string{"api", "golang.org/x/term"}},
 		{from: "internal/testnet", to: []string{"internal/linux/...", netlink, unix}},
@@ -89,7 +90,7 @@ func arrows() []arrow {
 // not among it.
 func daemonParts() []string {
 	return []string{
-		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/walk",
+		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",

@@ -2,9 +2,8 @@
 // network: routes, neighbours, bridges, veth pairs, the hooks of nftables and
 // connection tracking, there and back, over all namespaces. Nothing is sent.
 //
-// A Host is plain data, wanted or observed; New makes it ready, and Walker.Walk
-// gives the expected path of a packet as an api.Path. FromState makes a Host of
-// kernel state, with what the kernel adds to it by itself.
+// A machine.Host, wanted or observed, is made ready by New, and Walker.Walk gives
+// the expected path of a packet as an api.Path.
 //
 // What the package takes for granted: queues, rate limits and full tables lose
 // nothing, frames fit, checksums hold, ARP is not filtered, and beyond a link

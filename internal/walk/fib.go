@@ -3,6 +3,7 @@ package walk
 import (
 	"net/netip"
 
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -18,7 +19,7 @@ type query struct {
 }
 
 // matches reports whether a rule is for the query.
-func (r Rule) matches(q query) bool {
+func matches(r machine.Rule, q query) bool {
 	if r.IPv6 != q.dst.Is6() {
 		return false
 	}
@@ -33,62 +34,62 @@ func within(p netip.Prefix, a netip.Addr) bool {
 }
 
 // lookup asks the rules for a route.
-func (s *space) lookup(q query) (Route, bool) {
+func (s *space) lookup(q query) (machine.Route, bool) {
 	for _, rule := range s.rules {
-		if !rule.matches(q) {
+		if !matches(rule, q) {
 			continue
 		}
-		if rule.Action != Unicast {
-			return Route{Type: rule.Action}, true
+		if rule.Action != machine.Unicast {
+			return machine.Route{Type: rule.Action}, true
 		}
 		r, ok := s.lookupTable(rule.Table, q)
-		if ok && r.Type != Throw && (rule.SuppressPrefix < 0 || r.Dst.Bits() > rule.SuppressPrefix) {
+		if ok && r.Type != machine.Throw && (rule.SuppressPrefix < 0 || r.Dst.Bits() > rule.SuppressPrefix) {
 			return r, true
 		}
 	}
-	return Route{}, false
+	return machine.Route{}, false
 }
 
 // lookupTable finds the best route of one table. Links that are down have none.
-func (s *space) lookupTable(table uint32, q query) (Route, bool) {
+func (s *space) lookupTable(table uint32, q query) (machine.Route, bool) {
 	for _, r := range s.tables[table] {
 		switch {
 		case !r.Dst.Contains(q.dst),
 			r.Dev != "" && !s.up(r.Dev),
-			q.oif != "" && r.Dev != "" && r.Dev != q.oif && r.Type != Local,
+			q.oif != "" && r.Dev != "" && r.Dev != q.oif && r.Type != machine.Local,
 			q.strict && r.Dev != q.iif:
 			continue
 		}
 		return r, true
 	}
-	return Route{}, false
+	return machine.Route{}, false
 }
 
 // isLocal reports whether an address is one of the namespace's own, and so
 // answered for on all links.
 func (s *space) isLocal(a netip.Addr) bool {
-	r, ok := s.lookupTable(TableLocal, query{dst: a})
-	return ok && r.Type == Local
+	r, ok := s.lookupTable(machine.TableLocal, query{dst: a})
+	return ok && r.Type == machine.Local
 }
 
 // addressType is what `fib daddr type` finds (inet_dev_addr_type): IPv4 by the
 // local table alone.
-func (s *space) addressType(a netip.Addr, dev string) RouteType {
+func (s *space) addressType(a netip.Addr, dev string) machine.RouteType {
 	switch {
 	case a == limitedBroadcast():
-		return Broadcast
+		return machine.Broadcast
 	case a.IsMulticast():
-		return Multicast
+		return machine.Multicast
 	}
-	r, ok := s.lookupTable(TableLocal, query{dst: a, oif: dev})
+	r, ok := s.lookupTable(machine.TableLocal, query{dst: a, oif: dev})
 	switch {
 	case ok && (dev == "" || r.Dev == dev):
 		return r.Type
 	case a.Is4():
-		return Unicast
+		return machine.Unicast
 	}
 	if r, ok = s.lookup(query{dst: a, oif: dev, iif: loopback}); !ok {
-		return Unreachable
+		return machine.Unreachable
 	}
 	return r.Type
 }
@@ -113,7 +114,7 @@ func (s *space) fib(p *packet, in, out string) func(netip.Addr, nft.FIBFlags) (n
 		}
 		answer := nft.FIBAnswer{Type: uint32(s.addressType(a, dev))}
 		r, ok := s.lookup(q)
-		if ok && r.Type != Local && (dev == "" || r.Dev == dev) {
+		if ok && r.Type != machine.Local && (dev == "" || r.Dev == dev) {
 			answer.OIf = value(s.device(r.Dev))
 		}
 		// What the namespace sends to itself comes in over lo, whatever its
@@ -135,13 +136,13 @@ func value[T any](p *T) T {
 }
 
 // source chooses the address a packet over a route is sent from.
-func (s *space) source(r Route, dst netip.Addr) netip.Addr {
+func (s *space) source(r machine.Route, dst netip.Addr) netip.Addr {
 	switch {
 	case r.Src.IsValid():
 		return r.Src
 	case dst.Is6():
 		return s.source6(r.Dev, dst)
-	case r.Type == Local:
+	case r.Type == machine.Local:
 		return dst
 	}
 	next := dst
@@ -175,7 +176,7 @@ func (s *space) source4(dev string, next netip.Addr) netip.Addr {
 
 // source6 chooses by RFC 6724, section 5, rules 1, 2, 5, 6 and 8.
 func (s *space) source6(dev string, dst netip.Addr) netip.Addr {
-	var best Address
+	var best machine.Address
 	for _, a := range s.Addresses {
 		if a.Prefix.Addr().Is6() && s.up(a.Dev) && (!dst.IsLinkLocalUnicast() || a.Dev == dev) &&
 			(!best.Prefix.IsValid() || better6(a, best, dev, dst)) {
@@ -186,7 +187,7 @@ func (s *space) source6(dev string, dst netip.Addr) netip.Addr {
 }
 
 // better6 reports whether a is to be preferred to b.
-func better6(a, b Address, dev string, dst netip.Addr) bool {
+func better6(a, b machine.Address, dev string, dst netip.Addr) bool {
 	x, y := a.Prefix.Addr(), b.Prefix.Addr()
 	if (x == dst) != (y == dst) {
 		return x == dst

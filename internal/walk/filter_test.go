@@ -4,8 +4,8 @@ import (
 	"testing"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
-	"github.com/towpath/towpath/internal/walk"
 )
 
 // TestFilters puts tables of others in the way.
@@ -127,7 +127,7 @@ func TestFilters(t *testing.T) {
 
 // TestUndecidedError: likewise on the way of an error.
 func TestUndecidedError(t *testing.T) {
-	k := newWorld(t).build("", func(h *walk.Host) {
+	k := newWorld(t).build("", func(h *machine.Host) {
 		addTables("host", `table ip f { chain c { type filter hook forward priority 10; policy accept; reject } }`)(h)
 		addTables("host", `table ip g { chain c { type filter hook output priority 0; policy accept; meta cpu 1 drop } }`)(h)
 	})
@@ -142,7 +142,7 @@ func TestUndecided(t *testing.T) {
 		v  nft.VerdictCode
 	}{"unknown": {"host", nft.Drop}, "queue": {"host", nft.Queue}, "on the way back": {"outside", nft.Drop}} {
 		t.Run(name, func(t *testing.T) {
-			k := newWorld(t).build("", func(h *walk.Host) {
+			k := newWorld(t).build("", func(h *machine.Host) {
 				hook := map[string]string{"host": "forward", "outside": "output"}[c.ns]
 				exprs := []nft.Expr{nft.Unknown{Name: "match"}, nft.Verdict{Code: c.v}}
 				if c.v == nft.Queue {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -65,13 +66,13 @@ func (r *run) send(at *space, p *packet) *fate {
 
 // refuseSend is what a socket refuses by itself: an ordinary one may not send
 // to a broadcast address.
-func (r *run) refuseSend(at *space, rt Route, p *packet) *fate {
+func (r *run) refuseSend(at *space, rt machine.Route, p *packet) *fate {
 	switch {
 	case p.kind != first:
 		return nil
-	case rt.Type == Broadcast && p.proto == nft.ProtoTCP:
+	case rt.Type == machine.Broadcast && p.proto == nft.ProtoTCP:
 		return r.drop(at, rt.Dev, api.LayerRoute, p, "%s is a broadcast address: ENETUNREACH", p.dst.Addr())
-	case rt.Type == Broadcast:
+	case rt.Type == machine.Broadcast:
 		return r.drop(at, rt.Dev, api.LayerRoute, p, "%s is a broadcast address: EACCES", p.dst.Addr())
 	case p.dst.Addr().IsMulticast():
 		return end(at, p, api.Lost, "packets to many are not followed")
@@ -81,14 +82,14 @@ func (r *run) refuseSend(at *space, rt Route, p *packet) *fate {
 
 // outDev is the link a route sends by: what is for the namespace itself goes
 // over its loopback, whatever link has the address.
-func outDev(rt Route) string {
-	if rt.Type == Local || rt.Type == Anycast {
+func outDev(rt machine.Route) string {
+	if rt.Type == machine.Local || rt.Type == machine.Anycast {
 		return loopback
 	}
 	return rt.Dev
 }
 
-func viaText(rt Route) string {
+func viaText(rt machine.Route) string {
 	if rt.Via.IsValid() {
 		return " via " + rt.Via.String()
 	}
@@ -96,13 +97,13 @@ func viaText(rt Route) string {
 }
 
 // routeText is "198.51.100.7 via 192.0.2.1 dev eth0".
-func routeText(rt Route, p *packet) string {
+func routeText(rt machine.Route, p *packet) string {
 	return p.dst.Addr().String() + viaText(rt) + " dev " + rt.Dev
 }
 
 // leave takes a routed packet out of the IP layer; in is the link it came by,
 // "" for one that is sent here.
-func (r *run) leave(at *space, rt Route, p *packet, in string) *fate {
+func (r *run) leave(at *space, rt machine.Route, p *packet, in string) *fate {
 	out := outDev(rt)
 	p.via = rt.Via
 	if f := r.hook(at, "postrouting", p, in, out); f != nil {
@@ -137,20 +138,20 @@ func (r *run) arrive(at *space, in string, p *packet, hooked bool) *fate {
 	}
 	// On the loopback a packet keeps the route it was sent with.
 	if in == loopback || p.kind == solicit || p.kind == advertise {
-		return r.input(at, in, p, Local)
+		return r.input(at, in, p, machine.Local)
 	}
 	rt, f := r.routeIn(at, in, p)
 	switch {
 	case f != nil:
 		return f
-	case rt.Type == Unicast:
+	case rt.Type == machine.Unicast:
 		return r.forward(at, in, rt, p)
 	}
 	return r.input(at, in, p, rt.Type)
 }
 
 // forward passes a packet on.
-func (r *run) forward(at *space, in string, rt Route, p *packet) *fate {
+func (r *run) forward(at *space, in string, rt machine.Route, p *packet) *fate {
 	switch {
 	case p.is6() && !at.forwards6(in):
 		return r.drop(at, in, api.LayerRoute, p, "%s does not forward IPv6 that comes in by %s", at.Name, in)
@@ -168,7 +169,7 @@ func (r *run) forward(at *space, in string, rt Route, p *packet) *fate {
 }
 
 // input hands a packet to the sockets.
-func (r *run) input(at *space, in string, p *packet, to RouteType) *fate {
+func (r *run) input(at *space, in string, p *packet, to machine.RouteType) *fate {
 	if f := r.hook(at, "input", p, in, ""); f != nil {
 		return f
 	}
@@ -192,7 +193,7 @@ func (r *run) input(at *space, in string, p *packet, to RouteType) *fate {
 		return f
 	}
 	f.back = backTo(p, answer)
-	if to == Broadcast { // answered from an address of one's own
+	if to == machine.Broadcast { // answered from an address of one's own
 		f.back.src = netip.AddrPortFrom(netip.Addr{}, p.dst.Port())
 	}
 	r.hop(at, in, api.Hop{Layer: api.LayerSocket, Action: "delivers", Detail: p.text(), Before: new(p.flow())})
@@ -200,15 +201,15 @@ func (r *run) input(at *space, in string, p *packet, to RouteType) *fate {
 }
 
 // ignored says why the stack takes no notice of a packet.
-func ignored(at *space, p *packet, to RouteType) string {
+func ignored(at *space, p *packet, to machine.RouteType) string {
 	switch {
-	case p.proto == nft.ProtoTCP && to == Broadcast:
+	case p.proto == nft.ProtoTCP && to == machine.Broadcast:
 		return "TCP to a broadcast address"
-	case p.proto == nft.ProtoICMP && to == Broadcast:
+	case p.proto == nft.ProtoICMP && to == machine.Broadcast:
 		return "echo requests to a broadcast address are ignored"
-	case slices.ContainsFunc(at.Held, func(l Listener) bool { return l.takes(p) }):
+	case slices.ContainsFunc(at.Held, func(l machine.Listener) bool { return takes(l, p) }):
 		return "the port is held for a publication, which is not for this packet"
-	case to == Broadcast && !listens(at, p): // RFC 1122, 3.2.2
+	case to == machine.Broadcast && !listens(at, p): // RFC 1122, 3.2.2
 		return "nothing listens, and a broadcast is not refused"
 	case p.proto == nft.ProtoICMP && at.sysctl("net/ipv4/icmp_echo_ignore_all") != 0,
 		p.proto == nft.ProtoICMPv6 && at.sysctl("net/ipv6/icmp/echo_ignore_all") != 0:
@@ -219,11 +220,11 @@ func ignored(at *space, p *packet, to RouteType) string {
 
 // listens reports whether a socket takes the packet, or none is known.
 func listens(at *space, p *packet) bool {
-	return at.Listeners == nil || p.isICMP() || slices.ContainsFunc(at.Listeners, func(l Listener) bool { return l.takes(p) })
+	return at.Listeners == nil || p.isICMP() || slices.ContainsFunc(at.Listeners, func(l machine.Listener) bool { return takes(l, p) })
 }
 
 // takes reports whether a packet is for the socket.
-func (l Listener) takes(p *packet) bool {
+func takes(l machine.Listener, p *packet) bool {
 	every := l.Addr.IsUnspecified() && (l.Addr.Is6() || !p.is6())
 	return l.Proto == protoName(p.proto) && l.Port == p.dst.Port() && (every || l.Addr == p.dst.Addr())
 }

@@ -2,12 +2,13 @@ package walk
 
 import (
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // station is a link that takes frames for itself.
 type station struct {
 	at   *space
-	link *Link
+	link *machine.Link
 }
 
 // frame is a packet on a link, on its way to a station.
@@ -20,26 +21,26 @@ type frame struct {
 // whom. A reset that a rule sends, also later when the packet is routed, goes
 // straight back there, past the hooks and all translation (nf_send_reset).
 type crossing struct {
-	port *Link
+	port *machine.Link
 	from station
 }
 
 // mac is the station's address; that of one nobody knows is not known.
 func (s station) mac() string {
-	if s.link.stranger() {
+	if stranger(s.link) {
 		return ""
 	}
 	return s.link.MAC
 }
 
 // stranger reports whether it is not known what is at the other end of a link.
-func (l *Link) stranger() bool {
+func stranger(l *machine.Link) bool {
 	return l.Type != "bridge" && l.Type != "loopback" && l.Peer == ""
 }
 
 // ownStation is who takes a frame that comes in by a link and is for the
 // namespace: a port hands it to its bridge.
-func ownStation(at *space, l *Link) station {
+func ownStation(at *space, l *machine.Link) station {
 	if m := at.links[l.Master]; m != nil {
 		return station{at, m}
 	}
@@ -50,7 +51,7 @@ func ownStation(at *space, l *Link) station {
 const maxCrossings = 256
 
 // transmit sends a routed packet by the link of its route, to the next hop.
-func (r *run) transmit(at *space, rt Route, p *packet, in string) *fate {
+func (r *run) transmit(at *space, rt machine.Route, p *packet, in string) *fate {
 	l := at.links[rt.Dev]
 	if l == nil || !l.Up {
 		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s is down", rt.Dev)
@@ -71,7 +72,7 @@ func (r *run) transmit(at *space, rt Route, p *packet, in string) *fate {
 }
 
 // put puts a frame on a link.
-func (r *run) put(at *space, l *Link, f frame) *fate {
+func (r *run) put(at *space, l *machine.Link, f frame) *fate {
 	if !l.Up {
 		return r.drop(at, l.Name, api.LayerLink, f.p, "link %s is down", l.Name)
 	}
@@ -79,7 +80,7 @@ func (r *run) put(at *space, l *Link, f frame) *fate {
 		return e
 	}
 	switch {
-	case l.stranger():
+	case stranger(l):
 		return r.out(at, l, f)
 	case l.Type == "bridge":
 		port := r.w.portTo(at, l, nil, f.to)
@@ -102,7 +103,7 @@ func (r *run) put(at *space, l *Link, f frame) *fate {
 }
 
 // out lets a frame go by a link with nobody known behind it.
-func (r *run) out(at *space, l *Link, f frame) *fate {
+func (r *run) out(at *space, l *machine.Link, f frame) *fate {
 	if f.to.link != l {
 		return end(at, f.p, api.Lost, "it leaves by %s, which does not lead to %s", l.Name, f.to.link.Name)
 	}
@@ -114,7 +115,7 @@ func (r *run) out(at *space, l *Link, f frame) *fate {
 }
 
 // enter takes a frame in by a link. What connection tracking knew ends here.
-func (r *run) enter(at *space, l *Link, f frame) *fate {
+func (r *run) enter(at *space, l *machine.Link, f frame) *fate {
 	if r.crossed++; r.crossed > maxCrossings {
 		return end(at, f.p, api.Lost, "it goes round in circles")
 	}
@@ -135,7 +136,7 @@ func (r *run) enter(at *space, l *Link, f frame) *fate {
 // cross takes a frame that came in by a port through the bridge: up to the
 // namespace, or on to another port. With br_netfilter on, the hooks of IP see
 // it, as coming from and going to the bridge.
-func (r *run) cross(at *space, b, in *Link, f frame) *fate {
+func (r *run) cross(at *space, b, in *machine.Link, f frame) *fate {
 	r.hop(at, in.Name, api.Hop{Port: in.Name, Layer: api.LayerBridge, Action: "receives", Detail: "port of bridge " + b.Name, Before: new(f.p.flow())})
 	if !b.Up {
 		return r.drop(at, b.Name, api.LayerBridge, f.p, "bridge %s is down", b.Name)
@@ -163,7 +164,7 @@ func (r *run) cross(at *space, b, in *Link, f frame) *fate {
 // hookBridged takes a frame through prerouting. A new destination is routed: it
 // stays on the bridge if it is behind it, and goes up to the namespace if not
 // (br_nf_pre_routing_finish). IPv4 must be forwarded for that, IPv6 need not.
-func (r *run) hookBridged(at *space, b *Link, f frame) (frame, *fate) {
+func (r *run) hookBridged(at *space, b *machine.Link, f frame) (frame, *fate) {
 	p := f.p
 	if p.is6() && (p.src.Addr().IsLoopback() || p.dst.Addr().IsLoopback()) {
 		return f, nil // arrive drops it
@@ -197,7 +198,7 @@ func (r *run) hookBridged(at *space, b *Link, f frame) (frame, *fate) {
 }
 
 // bridge passes a frame on to the port that leads to its station.
-func (r *run) bridge(at *space, b, in *Link, f frame, hooked bool) *fate {
+func (r *run) bridge(at *space, b, in *machine.Link, f frame, hooked bool) *fate {
 	p := f.p
 	out := r.w.portTo(at, b, in, f.to)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -12,18 +13,18 @@ import (
 // itself, until visit says that it has seen enough.
 type flood struct {
 	w     *Walker
-	seen  map[*Link]bool
+	seen  map[*machine.Link]bool
 	visit func(station) bool
 	// isolated: ports that are isolated from each other end it. They do not end
 	// a search for the port that leads to somebody.
 	isolated bool
 }
 
-func (f *flood) put(at *space, l *Link) bool {
+func (f *flood) put(at *space, l *machine.Link) bool {
 	switch {
 	case !l.Up:
 		return false
-	case l.stranger():
+	case stranger(l):
 		return f.visit(station{at, l})
 	case l.Type == "bridge":
 		return f.bridge(at, l, nil)
@@ -45,7 +46,7 @@ func (f *flood) put(at *space, l *Link) bool {
 }
 
 // bridge floods the ports of a bridge but the one a frame came in by.
-func (f *flood) bridge(at *space, b, in *Link) bool {
+func (f *flood) bridge(at *space, b, in *machine.Link) bool {
 	for i := range at.Links {
 		p := &at.Links[i]
 		kept := f.isolated && in != nil && in.Isolated && p.Isolated
@@ -57,21 +58,21 @@ func (f *flood) bridge(at *space, b, in *Link) bool {
 }
 
 // search is a flood by one link.
-func (w *Walker) search(at *space, l *Link, isolated bool, visit func(station) bool) bool {
-	f := flood{w: w, seen: map[*Link]bool{}, visit: visit, isolated: isolated}
+func (w *Walker) search(at *space, l *machine.Link, isolated bool, visit func(station) bool) bool {
+	f := flood{w: w, seen: map[*machine.Link]bool{}, visit: visit, isolated: isolated}
 	return f.put(at, l)
 }
 
-// portTo is the port of a bridge behind which a station is: where a static entry
-// of the forwarding database says, else where it is found. in comes last.
-func (w *Walker) portTo(at *space, b, in *Link, to station) *Link {
-	for _, n := range at.Neighbours {
-		p := at.links[n.Dev]
-		if !n.IP.IsValid() && n.MAC != "" && n.MAC == to.mac() && p != nil && p.Master == b.Name {
+// portTo is the port of a bridge behind which a station is: where an entry of
+// the forwarding database says, else where it is found. in comes last.
+func (w *Walker) portTo(at *space, b, in *machine.Link, to station) *machine.Link {
+	for _, e := range at.Forwarding {
+		p := at.links[e.Dev]
+		if e.Bridge == b.Name && !e.Local && e.MAC != "" && e.MAC == to.mac() && p != nil && p.Master == b.Name {
 			return p
 		}
 	}
-	leads := func(p *Link) bool {
+	leads := func(p *machine.Link) bool {
 		return p.Master == b.Name && w.search(at, p, false, func(s station) bool { return s == to })
 	}
 	for i := range at.Links {
@@ -87,15 +88,15 @@ func (w *Walker) portTo(at *space, b, in *Link, to station) *Link {
 
 // resolve finds who has an address on a link. Somebody unknown has it if there
 // may be one; nobody else does.
-func (r *run) resolve(at *space, l *Link, next netip.Addr, p *packet, in string) (station, *fate) {
+func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in string) (station, *fate) {
 	mac, asker := at.neighbour(l.Name, next), p.src.Addr()
 	if !at.isLocal(asker) {
-		asker = at.source(Route{Dev: l.Name, Type: Unicast}, next)
+		asker = at.source(machine.Route{Dev: l.Name, Type: machine.Unicast}, next)
 	}
 	var found, unknown station
 	r.w.search(at, l, mac == "", func(s station) bool {
 		switch {
-		case s.link.stranger():
+		case stranger(s.link):
 			unknown = s
 		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next, asker):
 			// Of two that answer the last is believed, which is a matter of luck.
@@ -123,13 +124,13 @@ func (r *run) resolve(at *space, l *Link, next netip.Addr, p *packet, in string)
 
 // acquaintance is an address that is known on a link.
 type acquaintance struct {
-	link *Link
+	link *machine.Link
 	ip   netip.Addr
 }
 
 // get asks a station for an address. Who is asked learns who asks
 // (neigh_event_ns), and need not ask for the answer's way.
-func (r *run) get(at *space, l *Link, to station, next, asker netip.Addr, p *packet) *fate {
+func (r *run) get(at *space, l *machine.Link, to station, next, asker netip.Addr, p *packet) *fate {
 	if next.Is6() {
 		if f := r.discover(at, l, to, next, asker); f != nil {
 			r.hop(at, l.Name, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: f.reason, Rule: f.rule, Before: new(p.flow())})
@@ -143,7 +144,7 @@ func (r *run) get(at *space, l *Link, to station, next, asker netip.Addr, p *pac
 // neighbour is the MAC of a neighbour that need not be asked for.
 func (s *space) neighbour(dev string, ip netip.Addr) string {
 	for _, n := range s.Neighbours {
-		if n.Dev == dev && n.IP == ip {
+		if n.Dev == dev && n.IP == ip && n.Usable() {
 			return n.MAC
 		}
 	}
@@ -167,7 +168,7 @@ func (s station) answersFor(a, asker netip.Addr) bool {
 
 // discover sends the neighbour solicitation for an IPv6 address and its answer
 // through the hooks: rules that drop ICMPv6 cut IPv6 off.
-func (r *run) discover(at *space, l *Link, to station, target, src netip.Addr) *fate {
+func (r *run) discover(at *space, l *machine.Link, to station, target, src netip.Addr) *fate {
 	r.quiet++
 	defer func() { r.quiet-- }()
 	bare := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }

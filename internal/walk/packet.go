@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -201,8 +202,8 @@ func (p *packet) nft(s *space, in, out string) *nft.Packet {
 
 // link is the Ethernet header; zeros stand for an address that is not known.
 func (p *packet) link() []byte {
-	from, _ := parseMAC(p.from)
-	to, _ := parseMAC(p.to)
+	from, _ := machine.ParseMAC(p.from)
+	to, _ := machine.ParseMAC(p.to)
 	typ := nft.EtherTypeIPv4
 	if p.is6() {
 		typ = nft.EtherTypeIPv6

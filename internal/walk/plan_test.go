@@ -7,6 +7,7 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/walk"
 )
 
@@ -66,7 +67,7 @@ func TestPlan(t *testing.T) {
 		{"outside", "172.20.0.255:80/udp", api.Delivered, "192.0.2.1:49152 > 172.20.0.255:80", "its answer does not come back: it comes as 192.0.2.10:80"},
 		{"outside", "172.20.0.255", api.Dropped, "", "ignored"},
 	}
-	for name, change := range map[string]func(*walk.Host){"bridge-nf-call=0": nil, "bridge-nf-call=1": bridgeNF} {
+	for name, change := range map[string]func(*machine.Host){"bridge-nf-call=0": nil, "bridge-nf-call=1": bridgeNF} {
 		t.Run(name, func(t *testing.T) { ask(t, newWorld(t).build("", change), questions) })
 	}
 }
@@ -75,7 +76,7 @@ func TestPlan(t *testing.T) {
 func TestSeveralNetworks(t *testing.T) {
 	w := newWorld(t)
 	w.view.Networks["front"].GatewayMode = api.GatewayRouted
-	k := w.build("", func(h *walk.Host) { space(h, "db").Sysctls["net/ipv4/conf/all/rp_filter"] = "1" })
+	k := w.build("", func(h *machine.Host) { space(h, "db").Sysctls["net/ipv4/conf/all/rp_filter"] = "1" })
 	ask(t, k, []question{
 		{"db", "192.0.2.1:80/tcp", api.Delivered, "192.0.2.10:49152 > 192.0.2.1:80", ""}, // the default route is that of back
 		{"db", "[2001:db8::1]:80/tcp", api.Delivered, "[fd00::4]:49152 > [2001:db8::1]:80", ""},
@@ -132,7 +133,7 @@ func TestICCOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.view.Networks["front"].ICC, w.view.Host.BridgeNF = false, nf
-			why4, why6, change := "nobody on eth0 answers for 172.20.0.3", "nobody on eth0 answers for fd00::3", (func(*walk.Host))(nil)
+			why4, why6, change := "nobody on eth0 answers for 172.20.0.3", "nobody on eth0 answers for fd00::3", (func(*machine.Host))(nil)
 			if nf {
 				why4, why6, change = `rule "icc off"`, `neighbour discovery of fd00::3: rule "icc off"`, bridgeNF
 			}
@@ -152,7 +153,7 @@ func TestICCOff(t *testing.T) {
 // answers.
 func TestFromOutsideByLink(t *testing.T) {
 	w := newWorld(t)
-	k := w.build("", func(h *walk.Host) {
+	k := w.build("", func(h *machine.Host) {
 		for i := range h.Spaces {
 			if h.Spaces[i].Name == "outside" {
 				h.Spaces = append(h.Spaces[:i], h.Spaces[i+1:]...)

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
-	"github.com/towpath/towpath/internal/walk"
 )
 
 // publish adds "-p SPEC" to a sandbox.
@@ -51,7 +51,7 @@ func TestPublished(t *testing.T) {
 	dead := loopback
 	dead.why = "the loopback address of IPv6 came in by a link"
 	for name, c := range map[string]struct {
-		change func(*walk.Host)
+		change func(*machine.Host)
 		last   question
 	}{"bridge-nf-call=0": {nil, loopback}, "bridge-nf-call=1": {bridgeNF, dead}} {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestPublished(t *testing.T) {
 			w.publish("web", "127.0.0.1:8082:80/udp")
 			w.publish("app", "192.0.2.10:8083:80")
 			w.publish("web", "8084:80,from=192.0.2.0/24")
-			ask(t, w.build("", func(h *walk.Host) {
+			ask(t, w.build("", func(h *machine.Host) {
 				if c.change != nil {
 					c.change(h)
 				}
@@ -82,7 +82,7 @@ func TestHairpin(t *testing.T) {
 	w := newWorld(t)
 	w.publish("web", "8080:80")
 	var ways [2]string
-	for i, change := range []func(*walk.Host){nil, bridgeNF} {
+	for i, change := range []func(*machine.Host){nil, bridgeNF} {
 		for _, h := range follow(t, w.build("", change), "web", "192.0.2.10:8080/tcp").Hops {
 			if h.Direction == api.Request && h.NS == "host" {
 				ways[i] += h.Action + " "
@@ -95,7 +95,7 @@ func TestHairpin(t *testing.T) {
 	if want := "receives dnat accept masquerade bridges "; ways[1] != want {
 		t.Errorf("bridged: %s, want %s", ways[1], want)
 	}
-	off := w.build("", func(h *walk.Host) {
+	off := w.build("", func(h *machine.Host) {
 		bridgeNF(h)
 		for i := range space(h, "host").Links {
 			space(h, "host").Links[i].Hairpin = false
@@ -111,7 +111,7 @@ func TestHairpin(t *testing.T) {
 func TestLoopbackNeedsHelp(t *testing.T) {
 	w := newWorld(t)
 	w.publish("web", "8080:80")
-	k := w.build("", func(h *walk.Host) {
+	k := w.build("", func(h *machine.Host) {
 		s := space(h, "host")
 		delete(s.Sysctls, "net/ipv4/conf/tp-front/route_localnet")
 		kept := s.Routes[:0]
@@ -139,7 +139,7 @@ func TestLoopbackFromALink(t *testing.T) {
 	}
 	ask(t, w.build("", nil), questions)
 	ask(t, w.build("", bridgeNF), questions)
-	unguarded := w.build("", func(h *walk.Host) { space(h, "host").Tables = nil })
+	unguarded := w.build("", func(h *machine.Host) { space(h, "host").Tables = nil })
 	ask(t, unguarded, []question{
 		// With route_localnet and without the rule it gets through.
 		{"host@v-web-eth0=172.20.0.2", "127.0.0.1:80/tcp", api.Delivered, "172.20.0.2:49152 > 127.0.0.1:80", "its answer does not come back"},
@@ -157,8 +157,8 @@ func TestLoopbackFromALink(t *testing.T) {
 func TestKnownConnection(t *testing.T) {
 	w := newWorld(t)
 	end := netip.MustParseAddrPort
-	k := w.build("", func(h *walk.Host) {
-		space(h, "host").Connections = []walk.Connection{
+	k := w.build("", func(h *machine.Host) {
+		space(h, "host").Connections = []machine.Connection{
 			{
 				Proto: "udp", Status: nft.StatusDNAT,
 				Original: nft.Tuple{Src: end("192.0.2.1:49152"), Dst: end("192.0.2.10:9000")},

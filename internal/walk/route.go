@@ -4,26 +4,27 @@ import (
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // routeOut routes what the namespace sends.
-func (r *run) routeOut(at *space, p *packet) (Route, *fate) {
+func (r *run) routeOut(at *space, p *packet) (machine.Route, *fate) {
 	dst := p.dst.Addr()
 	rt, ok := at.lookup(query{src: p.src.Addr(), dst: dst, iif: loopback, oif: p.oif, mark: p.mark})
-	fail := func(errno string) (Route, *fate) {
+	fail := func(errno string) (machine.Route, *fate) {
 		return rt, r.drop(at, rt.Dev, api.LayerRoute, p, "%s has no route to %s: %s", at.Name, dst, errno)
 	}
 	if ok && dst == limitedBroadcast() {
-		rt.Type = Broadcast
+		rt.Type = machine.Broadcast
 	}
 	switch {
 	case !ok:
 		return fail("ENETUNREACH")
-	case rt.Type == Blackhole:
+	case rt.Type == machine.Blackhole:
 		return fail("it is a blackhole route, EINVAL")
-	case rt.Type == Unreachable:
+	case rt.Type == machine.Unreachable:
 		return fail("it is an unreachable route, EHOSTUNREACH")
-	case rt.Type == Prohibit:
+	case rt.Type == machine.Prohibit:
 		return fail("it is a prohibit route, EACCES")
 	case p.src.Addr().Is4() && p.src.Addr().IsLoopback() && outDev(rt) != loopback && !at.routesLoopback(rt.Dev):
 		return fail("127.0.0.0/8 may not leave by " + rt.Dev + " (route_localnet is 0), EINVAL")
@@ -35,51 +36,51 @@ func (r *run) routeOut(at *space, p *packet) (Route, *fate) {
 func limitedBroadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
 // routeIn routes what comes in by a link.
-func (r *run) routeIn(at *space, in string, p *packet) (Route, *fate) {
+func (r *run) routeIn(at *space, in string, p *packet) (machine.Route, *fate) {
 	if p.is6() {
 		return r.routeIn6(at, in, p)
 	}
 	if why := martian(at, in, p.src.Addr(), p.dst.Addr()); why != "" {
-		return Route{}, r.drop(at, in, api.LayerRoute, p, "%s", why)
+		return machine.Route{}, r.drop(at, in, api.LayerRoute, p, "%s", why)
 	}
 	rt, ok := at.lookup(query{src: p.src.Addr(), dst: p.dst.Addr(), iif: in, mark: p.mark})
 	if p.dst.Addr() == limitedBroadcast() {
-		rt, ok = Route{Type: Broadcast, Dev: in}, true
+		rt, ok = machine.Route{Type: machine.Broadcast, Dev: in}, true
 	}
-	if !ok || failure(rt) || rt.Type == Unicast && !at.forwards4(in) {
+	if !ok || failure(rt) || rt.Type == machine.Unicast && !at.forwards4(in) {
 		if !at.forwards4(in) {
 			return rt, r.drop(at, in, api.LayerRoute, p, "%s does not forward IPv4 that comes in by %s", at.Name, in)
 		}
 		return rt, r.routeError(at, in, rt, ok, p)
 	}
 	out := ""
-	if rt.Type == Unicast {
+	if rt.Type == machine.Unicast {
 		out = rt.Dev
 	}
 	if why := validateSource(at, in, out, p.src.Addr(), p.dst.Addr()); why != "" {
 		return rt, r.drop(at, in, api.LayerRoute, p, "%s", why)
 	}
-	if rt.Type == Multicast {
+	if rt.Type == machine.Multicast {
 		return rt, end(at, p, api.Lost, "packets to many are not followed")
 	}
 	return rt, nil
 }
 
 // failure reports whether a route leads nowhere.
-func failure(rt Route) bool {
-	return rt.Type == Blackhole || rt.Type == Unreachable || rt.Type == Prohibit
+func failure(rt machine.Route) bool {
+	return rt.Type == machine.Blackhole || rt.Type == machine.Unreachable || rt.Type == machine.Prohibit
 }
 
 // routeError ends a packet that a router has no way for (ip_error,
 // ip6_pkt_drop): a blackhole says nothing.
-func (r *run) routeError(at *space, in string, rt Route, found bool, p *packet) *fate {
+func (r *run) routeError(at *space, in string, rt machine.Route, found bool, p *packet) *fate {
 	dst := p.dst.Addr()
 	switch {
 	case !found:
 		return r.reject(at, in, api.LayerRoute, p, noRoute, "%s has no route to %s", at.Name, dst)
-	case rt.Type == Blackhole:
+	case rt.Type == machine.Blackhole:
 		return r.drop(at, in, api.LayerRoute, p, "the route of %s to %s is a blackhole", at.Name, rt.Dst)
-	case rt.Type == Prohibit:
+	case rt.Type == machine.Prohibit:
 		return r.reject(at, in, api.LayerRoute, p, prohibited, "the route of %s to %s prohibits it", at.Name, rt.Dst)
 	case p.is6():
 		return r.reject(at, in, api.LayerRoute, p, noRoute, "the route of %s to %s is unreachable", at.Name, rt.Dst)
@@ -87,7 +88,7 @@ func (r *run) routeError(at *space, in string, rt Route, found bool, p *packet) 
 	return r.reject(at, in, api.LayerRoute, p, hostUnreachable, "the route of %s to %s is unreachable", at.Name, rt.Dst)
 }
 
-func (r *run) routeIn6(at *space, in string, p *packet) (Route, *fate) {
+func (r *run) routeIn6(at *space, in string, p *packet) (machine.Route, *fate) {
 	dst := p.dst.Addr()
 	rt, ok := at.lookup(query{
 		src: p.src.Addr(), dst: dst, iif: in, mark: p.mark,
@@ -98,7 +99,7 @@ func (r *run) routeIn6(at *space, in string, p *packet) (Route, *fate) {
 		return rt, r.drop(at, in, api.LayerRoute, p, "its source is a multicast address")
 	case !ok || failure(rt):
 		return rt, r.routeError(at, in, rt, ok, p)
-	case rt.Type == Multicast:
+	case rt.Type == machine.Multicast:
 		return rt, end(at, p, api.Lost, "packets to many are not followed")
 	}
 	return rt, nil
@@ -135,11 +136,11 @@ func validateSource(at *space, in, out string, src, dst netip.Addr) string {
 		return "martian: its source " + src.String() + " is an address of " + at.Name
 	case filter == 0 && !redirects && !at.custom4():
 		return ""
-	case ok && !failure(rt) && rt.Type != Unicast && rt.Type != Local:
+	case ok && !failure(rt) && rt.Type != machine.Unicast && rt.Type != machine.Local:
 		return "martian: its source " + src.String() + " is for many"
 	case filter != 0 && (!ok || failure(rt)):
 		return "rp_filter: there is no route back to " + src.String()
-	case filter == 1 && rt.Dev != in && rt.Type == Unicast:
+	case filter == 1 && rt.Dev != in && rt.Type == machine.Unicast:
 		return "rp_filter: the route back to " + src.String() + " is over " + rt.Dev + ", not " + in
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -50,9 +51,9 @@ type fate struct {
 	rule    *api.Rule
 	at      *space // where
 	packet  *packet
-	left    *Link     // it has left by a link with nobody known behind it
-	back    *packet   // what at sends because of it
-	direct  *crossing // by this port, past the hooks, if not nil
+	left    *machine.Link // it has left by a link with nobody known behind it
+	back    *packet       // what at sends because of it
+	direct  *crossing     // by this port, past the hooks, if not nil
 }
 
 // Walk follows a packet, and its answer.
@@ -209,7 +210,7 @@ func errorAbout(at *space, p *packet, m icmp) *packet {
 // itself, or that was sent to many (RFC 1122, 3.2.2).
 func unanswerable(at *space, p *packet) bool {
 	to := at.addressType(p.dst.Addr(), "")
-	return p.kind == icmpError || p.kind == reset || to == Broadcast || to == Multicast
+	return p.kind == icmpError || p.kind == reset || to == machine.Broadcast || to == machine.Multicast
 }
 
 // Errors by family: destination unreachable (RFC 792, RFC 4443) and time exceeded.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/towpath/towpath/api"
-	"github.com/towpath/towpath/internal/walk"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // switched is a machine behind a second bridge, which is joined to the first.
@@ -55,8 +55,8 @@ func TestSegment(t *testing.T) {
 func TestKnownNeighbours(t *testing.T) {
 	w := newWorld(t)
 	w.view.Networks["front"].ICC = false
-	k := w.build("", func(h *walk.Host) {
-		space(h, "web").Neighbours = []walk.Neighbour{{Dev: "eth0", IP: netip.MustParseAddr("172.20.0.3"), MAC: macOf(h, "app")}}
+	k := w.build("", func(h *machine.Host) {
+		space(h, "web").Neighbours = []machine.Neighbour{{Dev: "eth0", IP: netip.MustParseAddr("172.20.0.3"), MAC: macOf(h, "app")}}
 	})
 	ask(t, k, []question{
 		{"web", "172.20.0.3", api.Dropped, "", "ports v-web-eth0 and v-app-eth0 are isolated"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -14,7 +15,7 @@ import (
 type Walker struct{ spaces map[string]*space }
 
 // New makes a Walker. The Host must not change afterwards.
-func New(h Host) (*Walker, error) {
+func New(h machine.Host) (*Walker, error) {
 	w := &Walker{spaces: map[string]*space{}}
 	for i := range h.Spaces {
 		s := newSpace(&h.Spaces[i])
@@ -28,17 +29,17 @@ func New(h Host) (*Walker, error) {
 
 // space is a Space with its parts indexed.
 type space struct {
-	*Space
-	links  map[string]*Link
-	tables map[uint32][]Route // longest prefix first
-	rules  []Rule             // lowest priority first
-	stages map[string][]stage // of the packet filter, by hook
-	index  map[string]int     // of links; made up where it is not known
+	*machine.Space
+	links  map[string]*machine.Link
+	tables map[uint32][]machine.Route // longest prefix first
+	rules  []machine.Rule             // lowest priority first
+	stages map[string][]stage         // of the packet filter, by hook
+	index  map[string]int             // of links; made up where it is not known
 }
 
-func newSpace(s *Space) *space {
+func newSpace(s *machine.Space) *space {
 	x := &space{
-		Space: s, links: map[string]*Link{}, tables: map[uint32][]Route{}, rules: slices.Clone(s.Rules),
+		Space: s, links: map[string]*machine.Link{}, tables: map[uint32][]machine.Route{}, rules: slices.Clone(s.Rules),
 		index: map[string]int{},
 	}
 	for i := range s.Links {
@@ -50,11 +51,11 @@ func newSpace(s *Space) *space {
 		x.tables[r.Table] = append(x.tables[r.Table], r)
 	}
 	for _, routes := range x.tables {
-		slices.SortStableFunc(routes, func(a, b Route) int {
+		slices.SortStableFunc(routes, func(a, b machine.Route) int {
 			return cmp.Or(-cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
 		})
 	}
-	slices.SortStableFunc(x.rules, func(a, b Rule) int { return cmp.Compare(a.Priority, b.Priority) })
+	slices.SortStableFunc(x.rules, func(a, b machine.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
 	x.stages = newStages(s.Tables)
 	return x
 }
@@ -129,9 +130,12 @@ func (s *space) routesLoopback(dev string) bool {
 }
 
 // bridgeNF reports whether frames within a bridge pass the hooks of IP.
-func (s *space) bridgeNF(bridge *Link, v6 bool) bool {
+func (s *space) bridgeNF(bridge *machine.Link, v6 bool) bool {
 	if v6 {
 		return bridge.NFCall6 || s.sysctl("net/bridge/bridge-nf-call-ip6tables") != 0
 	}
 	return bridge.NFCall4 || s.sysctl("net/bridge/bridge-nf-call-iptables") != 0
 }
+
+// loopback is the link that every namespace begins with.
+const loopback = "lo"

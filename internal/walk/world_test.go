@@ -10,6 +10,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 	"github.com/towpath/towpath/internal/walk"
 )
@@ -36,7 +37,7 @@ netns outside:
 type world struct {
 	*testing.T
 	view driver.View
-	host walk.Host
+	host machine.Host
 }
 
 // newWorld has network front (NAT, both families) with web (.2) and app (.3),
@@ -93,7 +94,7 @@ func (w *world) connect(sandbox, network, ifname string, last int) {
 
 // build plans, adds the uplink and more of the page's form, and makes the Host,
 // on which change may act.
-func (w *world) build(more string, change func(*walk.Host)) *walk.Walker {
+func (w *world) build(more string, change func(*machine.Host)) *walk.Walker {
 	w.Helper()
 	s, err := kernel.Parse(uplink + more)
 	for _, u := range driver.Units(w.view) {
@@ -102,13 +103,13 @@ func (w *world) build(more string, change func(*walk.Host)) *walk.Walker {
 		}
 	}
 	if err == nil {
-		w.host, err = walk.FromState(s)
+		w.host, err = machine.FromState(s)
 	}
 	if err != nil {
 		w.Fatal(err)
 	}
 	for i := range w.host.Spaces {
-		w.host.Spaces[i].Listeners = []walk.Listener{
+		w.host.Spaces[i].Listeners = []machine.Listener{
 			{Proto: "tcp", Addr: netip.IPv6Unspecified(), Port: 80}, {Proto: "udp", Addr: netip.IPv6Unspecified(), Port: 80},
 		}
 	}
@@ -123,20 +124,20 @@ func (w *world) build(more string, change func(*walk.Host)) *walk.Walker {
 }
 
 // space finds a namespace of a host.
-func space(h *walk.Host, name string) *walk.Space {
-	return &h.Spaces[slices.IndexFunc(h.Spaces, func(s walk.Space) bool { return s.Name == name })]
+func space(h *machine.Host, name string) *machine.Space {
+	return &h.Spaces[slices.IndexFunc(h.Spaces, func(s machine.Space) bool { return s.Name == name })]
 }
 
 // bridgeNF switches br_netfilter on.
-func bridgeNF(h *walk.Host) {
+func bridgeNF(h *machine.Host) {
 	for _, f := range []string{"iptables", "ip6tables"} {
 		space(h, "host").Sysctls["net/bridge/bridge-nf-call-"+f] = "1"
 	}
 }
 
 // addTables puts the tables of a text beside those of a namespace.
-func addTables(ns, text string) func(*walk.Host) {
-	return func(h *walk.Host) {
+func addTables(ns, text string) func(*machine.Host) {
+	return func(h *machine.Host) {
 		tables, err := nft.ParseTables(text)
 		if err != nil {
 			panic(err)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/machine"
 	rules "github.com/towpath/towpath/internal/nft"
-	"github.com/towpath/towpath/internal/walk"
 )
 
 // foreign is what somebody else has put beside Towpath's: on the host (Where is
@@ -129,11 +129,11 @@ func (w *world) intrude() {
 		w.route4("0.0.0.0/0", unix.RTN_BLACKHOLE, markedTable)
 		w.must(w.spaces["host"].Conn(w).AddRule(w.Context(), rt.Rule{Family: unix.AF_INET, Priority: 100, Mark: 7, Table: markedTable}))
 		host := w.space("host")
-		host.Rules = append(host.Rules, walk.Rule{Priority: 100, Mark: 7, Mask: 7, Action: walk.Unicast, Table: markedTable, SuppressPrefix: -1})
+		host.Rules = append(host.Rules, machine.Rule{Priority: 100, Mark: 7, Mask: 7, Action: machine.Unicast, Table: markedTable, SuppressPrefix: -1})
 	}
 	if w.spec.Nowhere != 0 {
-		w.route4("198.51.100.0/24", w.spec.Nowhere, walk.TableMain)
-		w.route4("2001:db8:5::/48", w.spec.Nowhere, walk.TableMain)
+		w.route4("198.51.100.0/24", w.spec.Nowhere, machine.TableMain)
+		w.route4("2001:db8:5::/48", w.spec.Nowhere, machine.TableMain)
 	}
 }
 
@@ -143,11 +143,11 @@ func (w *world) route4(dst string, typ uint8, table uint32) {
 	p := netip.MustParsePrefix(dst)
 	w.must(w.spaces["host"].Conn(w).AddRoute(w.Context(), rt.Route{Dst: p, Type: typ, Table: table}))
 	host := w.space("host")
-	host.Routes = append(host.Routes, walk.Route{Table: table, Type: walk.RouteType(typ), Dst: p})
+	host.Routes = append(host.Routes, machine.Route{Table: table, Type: machine.RouteType(typ), Dst: p})
 }
 
 // space is a namespace as the walk sees it.
-func (w *world) space(name string) *walk.Space {
-	i := slices.IndexFunc(w.host.Spaces, func(s walk.Space) bool { return s.Name == name })
+func (w *world) space(name string) *machine.Space {
+	i := slices.IndexFunc(w.host.Spaces, func(s machine.Space) bool { return s.Name == name })
 	return &w.host.Spaces[i]
 }

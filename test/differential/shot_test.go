@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/walk"
 )
 
@@ -92,7 +93,7 @@ func (w *world) overGateway(from string, dst netip.Addr) bool {
 
 // owns reports whether an address is one of the namespace's.
 func (w *world) owns(ns string, a netip.Addr) bool {
-	return a.IsLoopback() || slices.ContainsFunc(w.space(ns).Addresses, func(b walk.Address) bool { return b.Prefix.Addr() == a })
+	return a.IsLoopback() || slices.ContainsFunc(w.space(ns).Addresses, func(b machine.Address) bool { return b.Prefix.Addr() == a })
 }
 
 // destinations are addresses of all kinds.

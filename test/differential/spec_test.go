@@ -9,7 +9,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
-	"github.com/towpath/towpath/internal/walk"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // spec is a world as it is drawn.
@@ -77,7 +77,7 @@ func drawSpec(t *rapid.T) spec {
 			s.Foreign = append(s.Foreign, foreign{rapid.SampledFrom([]string{"host", "host", "s0", "s1", "outside"}).Draw(t, "where"), table})
 		}
 	}
-	s.Nowhere = rapid.SampledFrom([]uint8{0, 0, uint8(walk.Blackhole), uint8(walk.Unreachable), uint8(walk.Prohibit), uint8(walk.Throw)}).Draw(t, "nowhere")
+	s.Nowhere = rapid.SampledFrom([]uint8{0, 0, uint8(machine.Blackhole), uint8(machine.Unreachable), uint8(machine.Prohibit), uint8(machine.Throw)}).Draw(t, "nowhere")
 	s.Seed = rapid.Uint64().Draw(t, "seed")
 	return s
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/ports"
 	"github.com/towpath/towpath/internal/testnet"
 	"github.com/towpath/towpath/internal/walk"
@@ -28,7 +29,7 @@ type world struct {
 	spec   spec
 	spaces map[string]*testnet.NS // "host", "outside" and the sandboxes
 	walker *walk.Walker
-	host   walk.Host
+	host   machine.Host
 }
 
 // newWorld makes the namespaces and applies the plan as the daemon does.
@@ -165,11 +166,11 @@ func (w *world) walkOf(want kernel.State) {
 	for _, o := range page {
 		w.must(want.Add(o))
 	}
-	w.host, err = walk.FromState(want)
+	w.host, err = machine.FromState(want)
 	w.must(err)
 	for i := range w.host.Spaces {
 		for _, proto := range []string{"tcp", "udp"} {
-			w.host.Spaces[i].Listeners = append(w.host.Spaces[i].Listeners, walk.Listener{Proto: proto, Addr: netip.IPv6Unspecified(), Port: openPort})
+			w.host.Spaces[i].Listeners = append(w.host.Spaces[i].Listeners, machine.Listener{Proto: proto, Addr: netip.IPv6Unspecified(), Port: openPort})
 		}
 	}
 	w.intrude()

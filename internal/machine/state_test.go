@@ -1,4 +1,4 @@
-package walk_test
+package machine_test
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towpath/towpath/internal/kernel"
-	"github.com/towpath/towpath/internal/walk"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // TestFromState: what the kernel adds to a link that is up, and not to others.
@@ -53,11 +53,11 @@ netns web:
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := walk.FromState(s)
+	h, err := machine.FromState(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, web := space(&h, "host"), space(&h, "web")
+	host, web := h.Space("host"), h.Space("web")
 	if diff := cmp.Diff(strings.TrimSpace(`
 br0 172.20.0.1/24
 br0 192.0.2.1/32
@@ -93,15 +93,15 @@ lo ::1/128`), addresses(host)); diff != "" {
 255 5 ff00::/8 dev br0 metric 256`), "100 none\n"+routeTexts(host)); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
 	}
-	if !slices.Equal(host.Held, []walk.Listener{{Proto: "tcp", Addr: netip.IPv6Unspecified(), Port: 8080}}) || web.Held != nil {
+	if !slices.Equal(host.Held, []machine.Listener{{Proto: "tcp", Addr: netip.IPv6Unspecified(), Port: 8080}}) || web.Held != nil {
 		t.Errorf("held %v and %v", host.Held, web.Held)
 	}
 	if len(host.Tables) != 1 || len(host.Rules) != 6 || len(host.Neighbours) != 1 || host.Listeners != nil {
 		t.Errorf("host %+v", host)
 	}
-	want := walk.Link{Name: "v0", Type: "veth", MAC: "02:00:00:00:00:03", Up: true, Master: "br0", PeerNS: "web", Peer: "eth0", Hairpin: true, Isolated: true}
-	if i := slices.IndexFunc(host.Links, func(l walk.Link) bool { return l.Name == "v0" }); host.Links[i] != want {
-		t.Errorf("link %+v, want %+v", host.Links[i], want)
+	want := machine.Link{Name: "v0", Type: "veth", MAC: "02:00:00:00:00:03", Up: true, Master: "br0", PeerNS: "web", Peer: "eth0", Hairpin: true, Isolated: true}
+	if diff := cmp.Diff(&want, host.Link("v0"), addrs()); diff != "" {
+		t.Errorf("link (-want +got):\n%s", diff)
 	}
 	// The loopback of a namespace that we made is up only if the state says so.
 	if lo := web.Links[len(web.Links)-1]; lo.Name != "lo" || lo.Up {
@@ -112,7 +112,10 @@ lo ::1/128`), addresses(host)); diff != "" {
 	}
 }
 
-func addresses(s *walk.Space) string {
+// addrs compares addresses as such.
+func addrs() cmp.Option { return cmp.Comparer(func(a, b netip.Addr) bool { return a == b }) }
+
+func addresses(s *machine.Space) string {
 	var out []string
 	for _, a := range s.Addresses {
 		out = append(out, a.Dev+" "+a.Prefix.String())
@@ -121,7 +124,7 @@ func addresses(s *walk.Space) string {
 	return strings.Join(out, "\n")
 }
 
-func routeTexts(s *walk.Space) string {
+func routeTexts(s *machine.Space) string {
 	var out []string
 	for _, r := range s.Routes {
 		text := fmt.Sprintf("%d %d %s dev %s", r.Table, r.Type, r.Dst, r.Dev)
@@ -143,36 +146,7 @@ func TestFromStateRefuses(t *testing.T) {
 		kernel.Table{NS: kernel.Host, Family: "inet", Name: "f"},
 		kernel.Chain{NS: kernel.Host, Family: "inet", Table: "f", Name: "c", Rules: "what is this\n"},
 	)
-	if _, err := walk.FromState(s); err == nil || !strings.Contains(err.Error(), "read state: parse table") {
+	if _, err := machine.FromState(s); err == nil || !strings.Contains(err.Error(), "read state: parse table") {
 		t.Errorf("error %v", err)
-	}
-}
-
-// TestSource chooses the IPv6 source of several by RFC 6724.
-func TestSource(t *testing.T) {
-	w := newWorld(t)
-	k := w.build(`netns alone:
-	link eth0 type veth address 02:00:00:00:ee:01 peer eth0 netns other
-	link eth1 type veth address 02:00:00:00:ee:02 peer eth1 netns other
-	up eth0
-	up eth1
-	addr 2001:db8:1::5/64 dev eth0
-	addr 2001:db8:1:0:8000::5/65 dev eth0
-	addr fd00:1::5/64 dev eth0
-	addr 2001:db8:2::5/64 dev eth1
-	route ::/0 via 2001:db8:1::1 dev eth0
-`, nil)
-	for dst, want := range map[string]string{
-		"2001:db8:1:0:8000::9": "2001:db8:1:0:8000::5", // the longest common prefix
-		"fd00:1::9":            "fd00:1::5",            // the same label
-		"2001:db8:2::9":        "2001:db8:2::5",        // the link it leaves by
-		"fe80::9%eth1":         "fe80::ff:fe00:ee02",   // the scope
-		"2001:db8:2::5":        "2001:db8:2::5",        // itself
-		"::1":                  "::1",
-	} {
-		p, err := k.Walk(walk.Question{From: "alone", Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 0), Proto: "icmp"})
-		if err != nil || p.Flow.Src.String() != want {
-			t.Errorf("to %s: source %s, %v; want %s", dst, p.Flow.Src, err, want)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package walk
+package machine
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func FromState(s kernel.State) (Host, error) {
 		}
 		return spaces[ns]
 	}
-	at(kernel.Host)
+	at(HostName)
 	// The order of the ops is that in which the kernel comes by the objects, on
 	// which hangs whose connected route is first.
 	for _, op := range kernel.Diff(nil, s) {
@@ -54,7 +54,7 @@ func compareNames(a, b string) int {
 	switch {
 	case a == b:
 		return 0
-	case a == kernel.Host || b != kernel.Host && a < b:
+	case a == HostName || b != HostName && a < b:
 		return -1
 	}
 	return 1
@@ -74,9 +74,9 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 			Priority: o.Priority, IPv6: o.From.Addr().Is6(), From: o.From, Action: Unicast, Table: o.Table, SuppressPrefix: -1,
 		})
 	case kernel.Neighbour:
-		s.Neighbours = append(s.Neighbours, Neighbour{Dev: o.Dev, IP: o.IP, MAC: o.MAC})
+		s.addNeighbour(o, all)
 	case kernel.Socket:
-		if o.NS == kernel.Host {
+		if o.NS == HostName {
 			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: o.Addr.Addr(), Port: o.Addr.Port()})
 		}
 	case kernel.Sysctl:
@@ -91,6 +91,17 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 	return nil
 }
 
+// addNeighbour adds a neighbour or, where it has no address, a static entry of
+// the forwarding database of the bridge that the link is a port of.
+func (s *Space) addNeighbour(o kernel.Neighbour, all kernel.State) {
+	if o.IP.IsValid() {
+		s.Neighbours = append(s.Neighbours, Neighbour{Dev: o.Dev, IP: o.IP, MAC: o.MAC, State: NeighbourPermanent})
+		return
+	}
+	port, _ := all[kernel.Link{NS: o.NS, Name: o.Dev}.Key()].(kernel.Link)
+	s.Forwarding = append(s.Forwarding, ForwardingEntry{Dev: o.Dev, MAC: o.MAC, Bridge: port.Master, Static: true})
+}
+
 func link(o kernel.Link, all kernel.State) Link {
 	_, up := all[kernel.Up{NS: o.NS, Dev: o.Name}.Key()]
 	l := Link{
@@ -98,7 +109,7 @@ func link(o kernel.Link, all kernel.State) Link {
 		PeerNS: o.PeerNS, Peer: o.Peer, Hairpin: o.Hairpin, Isolated: o.Isolated,
 	}
 	if o.PeerOf != "" {
-		l.PeerNS, l.Peer = kernel.Host, o.PeerOf
+		l.PeerNS, l.Peer = HostName, o.PeerOf
 	}
 	return l
 }
@@ -171,7 +182,7 @@ func (s *Space) has6(dev string) bool {
 // link with IPv6 that is no bridge port.
 func (s *Space) addLinkLocal(l *Link) {
 	off := s.Sysctls["net/ipv6/conf/"+l.Name+"/disable_ipv6"] == "1"
-	mac, ok := parseMAC(l.MAC)
+	mac, ok := ParseMAC(l.MAC)
 	if l.Type == "loopback" || l.Master != "" || off || !ok {
 		return
 	}
@@ -179,8 +190,8 @@ func (s *Space) addLinkLocal(l *Link) {
 	s.Addresses = append(s.Addresses, Address{Dev: l.Name, Prefix: netip.PrefixFrom(netip.AddrFrom16(a), 64)})
 }
 
-// parseMAC reads aa:bb:cc:dd:ee:ff.
-func parseMAC(text string) (mac [6]byte, ok bool) {
+// ParseMAC reads aa:bb:cc:dd:ee:ff.
+func ParseMAC(text string) (mac [6]byte, ok bool) {
 	if len(text) != 17 {
 		return mac, false
 	}

@@ -48,8 +48,9 @@ func arrows() []arrow {
 		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/machine", to: []string{"internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/walk", to: []string{"api", "internal/author", "internal/machine", "internal/nft"}, pure: true},
-		{from: "internal/topology", to: []string{"api", "internal/author", "internal/kernel", "internal/machine", "internal/nft"}, pure: true},
-		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/kernel", "internal/machine", "internal/nft"}, pure: true},
+		{from: "internal/owner", to: []string{"internal/machine"}, pure: true},
+		{from: "internal/topology", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
+		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},
@@ -65,6 +66,7 @@ func arrows() []arrow {
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 
+		{from: "internal/linux/engines", to: []string{"internal/owner"}},
 		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", netlink, unix}},
 		{from: "internal/ports", to: []string{"api", "internal/kernel", netlink, unix}},
 		{from: "internal/dns", to: []string{"api", "golang.org/x/net/..."}},
@@ -90,7 +92,7 @@ func arrows() []arrow {
 // not among it.
 func daemonParts() []string {
 	return []string{
-		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/walk",
+		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/owner", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",

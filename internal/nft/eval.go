@@ -228,6 +228,11 @@ func (r *run) rule(rule *Rule, ref *Ref) (v Verdict, matched bool) {
 	action := ""
 	for _, e := range rule.Exprs {
 		s := r.exec(e)
+		if s.reason != "" && r.p.Assume != nil && e.ExprName() != "target" {
+			if passes, ok := r.p.Assume(*ref); ok {
+				s = status{ok: passes}
+			}
+		}
 		switch {
 		case s.reason != "":
 			ref.Text = rule.String()

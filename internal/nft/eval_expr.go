@@ -91,6 +91,8 @@ func (r *run) exec(e Expr) status {
 		return goOn()
 	case Limit:
 		return status{ok: x.Flags&1 == 0}
+	case Unknown:
+		return r.xt(x)
 	}
 	return unknown("unknown expression %q", e.ExprName())
 }

@@ -67,6 +67,10 @@ type Packet struct {
 	// FIB answers for an address of the packet; ok is false if it cannot tell.
 	// Without it rules that ask the FIB are undecided.
 	FIB func(addr netip.Addr, flags FIBFlags) (answer FIBAnswer, ok bool)
+	// Assume answers whether the packet passes what a rule asks and the package
+	// cannot tell; ok is false to leave it undecided. It may be nil, and is not
+	// asked about targets of iptables, which may do anything.
+	Assume func(Ref) (passes, ok bool)
 }
 
 // Ethertypes of Packet.Protocol.

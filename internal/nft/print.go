@@ -105,10 +105,13 @@ func (p *printer) raw(e Expr) {
 	p.emit(item{text: debug(e)}, e)
 }
 
-// debug writes an expression as "[ name ... ]".
+// debug writes an expression as "[ name ... ]", one of iptables by its name.
 func debug(e Expr) string {
 	switch u := e.(type) {
 	case Unknown:
+		if x, ok := u.XT(); ok {
+			return x.String()
+		}
 		return fmt.Sprintf("[ %s 0x%s ]", u.Name, hex.EncodeToString(u.Raw))
 	case Lookup:
 		if u.Anon != nil {

@@ -32,9 +32,9 @@ func (o Op) String() string {
 
 // Phase orders ops so that no prefix of them allows what neither the state
 // before nor the one after allows. Links and rules cannot change atomically
-// together, but all rules change in one transaction; so what is to go is
-// unplugged first, then the rules change, then what is to come is plugged in
-// and raised at last.
+// together, but all rules of a namespace change in one transaction; so what is
+// to go is unplugged first, then the host's rules change, then what is to come
+// is plugged in, guarded, and raised at last.
 type Phase int
 
 // The phases, in order.
@@ -45,6 +45,7 @@ const (
 	Rules                   // one nftables transaction
 	Forwarding              // sysctls of the host, forwarding among them
 	Plug                    // namespaces and links come, down; addresses
+	Guard                   // one nftables transaction a sandbox; hooks on links that had to be there
 	Raise                   // links go up
 	Reach                   // routes, rules and sockets come
 	Unguard                 // a table that is not replaced goes last
@@ -56,6 +57,8 @@ func (o Op) phase(replaced bool) Phase {
 	switch {
 	case kind == KindTable && o.Verb == Delete && !replaced:
 		return Unguard
+	case kind.IsNFT() && (o.Object.Key().NS != Host || kind == KindHook && o.Verb != Delete && len(o.Object.Needs()) > 0):
+		return Guard
 	case kind.IsNFT():
 		return Rules
 	case kind == KindFlows && o.Verb == Delete:
@@ -206,11 +209,20 @@ func sortOps(ops []Op) {
 	slices.SortFunc(ops, func(a, b Op) int {
 		return cmp.Or(
 			cmp.Compare(a.Phase, b.Phase),
+			compareSpaces(a, b),
 			compareVerbs(a, b),
 			cmp.Compare(level(a), level(b)),
 			compareKeys(a.Object.Key(), b.Object.Key()),
 		)
 	})
+}
+
+// compareSpaces keeps apart what is one transaction a namespace.
+func compareSpaces(a, b Op) int {
+	if a.Phase != Guard {
+		return 0
+	}
+	return cmp.Compare(a.Object.Key().NS, b.Object.Key().NS)
 }
 
 // compareVerbs puts removals before the rest within a phase.

@@ -17,6 +17,8 @@ type Facts struct {
 	// TableFlags are the flags to protect nftables tables with, "" where the
 	// kernel (before 6.9) or the operator will not have them.
 	TableFlags string
+	// Hooks is how links are hooked to chains of family netdev.
+	Hooks HookSupport
 	// Uplinks are the host's own links, loopback and bridge ports aside.
 	Uplinks []Uplink
 }
@@ -24,7 +26,7 @@ type Facts struct {
 // Equal reports whether planning would see no difference.
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
-		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && slices.Equal(h.Uplinks, o.Uplinks)
+		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks)
 }
 
 // Uplink is a link of the host that is not ours.

@@ -59,6 +59,9 @@ func drawState(t *rapid.T, label string) State {
 		if flip("neigh") {
 			add(Neighbour{NS: ns, Dev: "eth0", IP: netip.MustParseAddr("10.0.0.9"), MAC: "02:00:00:00:00:09"}, Neighbour{NS: Host, Dev: host, MAC: "02:00:00:00:01:01"})
 		}
+		if flip("guard") {
+			drawGuard(t, label, ns, host, add)
+		}
 		if flip("socket") {
 			add(Socket{NS: ns, Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.11:40053")})
 		}
@@ -67,6 +70,25 @@ func drawState(t *rapid.T, label string) State {
 		drawTable(t, label, bridges, add)
 	}
 	return s
+}
+
+// drawGuard makes a table in a sandbox, whose loopback is hooked, and one in the
+// host's namespace that hooks the host's end of its pair. Text does not tell
+// whether hooks go by name.
+func drawGuard(t *rapid.T, label, ns, dev string, add func(...Object)) {
+	base := "type filter hook ingress priority filter; policy accept;"
+	pick := func(what string, options ...string) string {
+		return rapid.SampledFrom(options).Draw(t, label+what)
+	}
+	add(
+		Table{NS: ns, Family: "netdev", Name: "towpath"},
+		Set{NS: ns, Family: "netdev", Table: "towpath", Name: "ports", Type: pick("ports", "inet_service", "inet_proto . inet_service")},
+		Chain{NS: ns, Family: "netdev", Table: "towpath", Name: "resolver", Base: base, Rules: pick("resolver", "udp dport 53 udp dport set 40053\n", "counter\n")},
+		Hook{NS: ns, Family: "netdev", Table: "towpath", Chain: "resolver", Dev: "lo"},
+		Table{NS: Host, Family: "netdev", Name: "towpath"},
+		Chain{NS: Host, Family: "netdev", Table: "towpath", Name: "guard", Base: base, Rules: "counter drop\n"},
+		Hook{NS: Host, Family: "netdev", Table: "towpath", Chain: "guard", Dev: dev, ByName: label != "" && rapid.Bool().Draw(t, label+"by name")},
+	)
 }
 
 func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) {
@@ -161,11 +183,23 @@ func TestDiffOrder(t *testing.T) {
 			iifname . oifname vmap @same
 		}
 	}
+	table netdev towpath {
+		chain guard {
+			type filter hook ingress device "v-web-eth0" priority -500; policy accept;
+			counter drop
+		}
+	}
 netns web:
 	link eth0 type veth address 02:00:00:00:01:01 mtu 1500 peer-of v-web-eth0
 	up eth0
 	addr 172.20.0.2/24 dev eth0
 	route default via 172.20.0.1 dev eth0
+	table netdev towpath {
+		chain resolver {
+			type filter hook ingress device "lo" priority filter; policy accept;
+			ip daddr 127.0.0.11 udp dport 53 udp dport set 40053
+		}
+	}
 `
 	want, err := Parse(page)
 	if err != nil {
@@ -175,8 +209,10 @@ netns web:
 		t.Fatalf("the page is not printed as it was read (-want +got):\n%s", diff)
 	}
 	up := `+ host: table inet towpath
++ host: table netdev towpath
 + host: map inet towpath same
 + host: chain inet towpath forward
++ host: chain netdev towpath guard
 + host: element inet towpath same
 + host: sysctl net.ipv4.ip_forward
 + host: netns web
@@ -185,6 +221,10 @@ netns web:
 + web: link eth0
 + host: addr 172.20.0.1/24
 + web: addr 172.20.0.2/24
++ host: hook netdev towpath guard
++ web: table netdev towpath
++ web: chain netdev towpath resolver
++ web: hook netdev towpath resolver
 + host: up tp-a
 + host: up v-web-eth0
 + web: up eth0
@@ -194,6 +234,7 @@ netns web:
 - host: link tp-a
 - host: netns web
 - host: table inet towpath
+- host: table netdev towpath
 `
 	if diff := cmp.Diff(up, short(Diff(State{}, want))); diff != "" {
 		t.Errorf("building (-want +got):\n%s", diff)
@@ -256,6 +297,7 @@ func TestApplyRefusesWhatTheKernelWould(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("netns host:\n\tlink a type bridge mtu 1500\n\tup a\n")
 	f.Add("netns host:\n\ttable inet t {\n\t\tset s {\n\t\t\ttype ifname\n\t\t\telements = { \"a\",\n\"b\" }\n\t\t}\n\t}\n")
+	f.Add("netns host:\n\ttable netdev t {\n\t\tchain c {\n\t\t\ttype filter hook ingress devices = { a, b } priority 5; policy drop;\n\t\t}\n\t}\n")
 	f.Add("netns web:\n\troute default via 10.0.0.1 dev eth0 table 7 metric 5\n\tneigh ::1 lladdr 02:00:00:00:00:00 dev x nud permanent\n")
 	f.Fuzz(func(t *testing.T, page string) {
 		s, err := Parse(page)

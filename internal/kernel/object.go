@@ -32,6 +32,7 @@ const (
 	KindSet       Kind = "set"
 	KindChain     Kind = "chain"
 	KindElement   Kind = "element"
+	KindHook      Kind = "hook"
 )
 
 // Key identifies an object: no two objects of a State share one.
@@ -154,7 +155,8 @@ type Table struct{ NS, Family, Name, Flags string }
 type Set struct{ NS, Family, Table, Name, Type, Flags string }
 
 // Chain is an nftables chain with all its rules. Base is the line that hooks a
-// base chain, empty for others; Rules are nft rules, one a line.
+// base chain, without its devices, empty for others; Rules are nft rules, one a
+// line.
 type Chain struct{ NS, Family, Table, Name, Base, Rules string }
 
 // Element is one element of a set or map, in nft's notation: Elem the key,
@@ -356,7 +358,7 @@ func (e Element) Needs() []Key {
 // transactions.
 func (k Kind) IsNFT() bool {
 	switch k {
-	case KindTable, KindSet, KindChain, KindElement:
+	case KindTable, KindSet, KindChain, KindElement, KindHook:
 		return true
 	default:
 		return false

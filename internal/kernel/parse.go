@@ -137,9 +137,23 @@ func (p *parser) inChain(line string) error {
 		p.block = blockTable
 		return p.state.Add(p.chain)
 	case strings.HasPrefix(line, "type ") && strings.Contains(line, " hook ") && p.chain.Rules == "":
-		p.chain.Base = line
+		return p.header(line)
 	default:
 		p.chain.Rules += line + "\n"
+	}
+	return nil
+}
+
+// header reads the line of a base chain. Whether the kernel goes by the names
+// of its devices is not written.
+func (p *parser) header(line string) error {
+	var devices []string
+	p.chain.Base, devices = cutDevices(line)
+	for _, dev := range devices {
+		c := p.chain
+		if err := p.state.Add(Hook{NS: c.NS, Family: c.Family, Table: c.Table, Chain: c.Name, Dev: dev}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

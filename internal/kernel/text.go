@@ -182,7 +182,7 @@ func (s State) String() string {
 		switch o := s[k].(type) {
 		case Table:
 			s.writeTable(&b, o, seen)
-		case Set, Chain, Element:
+		case Set, Chain, Element, Hook:
 			if !seen[k] { // without its table: a part of a state
 				fmt.Fprintf(&b, "\t%s\n", o)
 			}
@@ -209,13 +209,18 @@ func (s State) writeTable(b *strings.Builder, t Table, seen map[Key]bool) {
 	if t.Flags != "" {
 		fmt.Fprintf(b, "\t\tflags %s\n", t.Flags)
 	}
-	elems := map[string][]Key{}
+	elems, devices := map[string][]Key{}, map[string][]string{}
 	var parts []Key
 	for _, k := range s.Keys() {
 		switch o := s[k].(type) {
 		case Element:
 			if o.NS == t.NS && o.Family == t.Family && o.Table == t.Name {
 				elems[o.Set] = append(elems[o.Set], k)
+				seen[k] = true
+			}
+		case Hook:
+			if o.NS == t.NS && o.Family == t.Family && o.Table == t.Name {
+				devices[o.Chain] = append(devices[o.Chain], o.Dev)
 				seen[k] = true
 			}
 		case Set, Chain:
@@ -233,6 +238,7 @@ func (s State) writeTable(b *strings.Builder, t Table, seen map[Key]bool) {
 		case Set:
 			s.writeSet(b, o, elems[o.Name])
 		case Chain:
+			o.Base = withDevices(o.Base, devices[o.Name])
 			writeChain(b, o)
 		}
 	}

@@ -22,7 +22,7 @@ const hostRoutes = 1 << 16
 
 // Facts reads what planning must know of the host.
 func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
-	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6}
+	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6, Hooks: k.hooks}
 	_, f.ForceForwarding = k.number("net/ipv6/conf/all/force_forwarding")
 	f.SCTP = hasSCTP()
 	nf, _ := k.number("net/bridge/bridge-nf-call-iptables")

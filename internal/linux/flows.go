@@ -50,7 +50,7 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 	var changed []mapping
 	for _, op := range ops {
 		e, ok := op.Object.(kernel.Element)
-		if !ok || !strings.HasPrefix(e.Set, "publish") {
+		if !ok || e.NS != kernel.Host || !strings.HasPrefix(e.Set, "publish") {
 			continue
 		}
 		m, err := parseMapping(e)

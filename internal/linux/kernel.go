@@ -38,7 +38,7 @@ const (
 	AliasPrefix = "towpath "
 )
 
-// tableFamily and tableName are our nftables table in each namespace.
+// tableName is the name of our nftables tables in each namespace.
 const tableName = "towpath"
 
 // Config says how to open a Kernel.
@@ -69,7 +69,8 @@ type Kernel struct {
 	rt    *rt.Conn
 	nft   *nft.Conn
 	flags string // table flags the kernel takes
-	ipv6  bool   // the kernel runs with IPv6
+	hooks kernel.HookSupport
+	ipv6  bool // the kernel runs with IPv6
 
 	mu      sync.Mutex
 	offered map[uint64]*os.File // namespaces to adopt, by cookie
@@ -101,7 +102,8 @@ func Open(c Config) (*Kernel, error) {
 		return nil, errors.Join(err, k.rt.Close(), self.Close())
 	}
 	_, k.ipv6 = k.number("net/ipv6/conf/all/disable_ipv6")
-	if c.Protect {
+	k.hooks, err = k.probeHooks()
+	if err == nil && c.Protect {
 		k.flags, err = k.probeFlags()
 	}
 	if err != nil {
@@ -162,8 +164,23 @@ func (k *Kernel) Adopt(f *os.File) (uint64, error) {
 type space struct {
 	file  *os.File
 	rt    *rt.Conn
+	nft   *nft.Conn // nil: not opened yet
 	err   error
 	index map[string]int // of links, as far as known
+}
+
+// rules connects to the nftables of the namespace, once a call.
+func (sp *space) rules() (*nft.Conn, error) {
+	if sp.nft != nil {
+		return sp.nft, nil
+	}
+	c, err := nft.Dial(int(sp.file.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	c.LimitDumps(sandboxDump)
+	sp.nft = c
+	return c, nil
 }
 
 // indexOf gives the index of a link. It asks the kernel once a call: nobody but
@@ -199,7 +216,7 @@ type spaces struct {
 }
 
 func (k *Kernel) spaces() *spaces {
-	return &spaces{k: k, host: &space{file: k.self, rt: k.rt}, open: map[string]*space{}}
+	return &spaces{k: k, host: &space{file: k.self, rt: k.rt, nft: k.nft}, open: map[string]*space{}}
 }
 
 // at opens a namespace, once a call.
@@ -226,6 +243,9 @@ func (s *spaces) at(ns string) (*space, error) {
 // forget closes a namespace before it is let go.
 func (s *spaces) forget(ns string) {
 	if sp, ok := s.open[ns]; ok && sp.err == nil {
+		if sp.nft != nil {
+			_ = sp.nft.Close()
+		}
 		_ = sp.rt.Close()
 		_ = sp.file.Close()
 	}

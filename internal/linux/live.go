@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
 )
 
@@ -40,11 +41,18 @@ func (k *Kernel) Live(ctx context.Context, sandbox string, hostLinks []string) (
 	if err := l.addInside(ctx, sandbox, sp, names); err != nil {
 		return nil, err
 	}
-	if _, err := l.addLinks(ctx, kernel.Host, &space{rt: k.rt}, hostLinks); err != nil {
+	if _, err := l.addLinks(ctx, kernel.Host, s.host, hostLinks); err != nil {
 		return nil, err
 	}
-	l.Chains, err = k.chainLines(ctx)
-	return l, err
+	if l.Chains, err = chainLines(ctx, s.host, kernel.Host); err != nil {
+		return nil, err
+	}
+	inside, err := chainLines(ctx, sp, sandbox)
+	if err != nil && !errors.Is(err, nft.ErrTooMuch) {
+		return nil, err
+	}
+	l.Chains = append(l.Chains, inside[:min(len(inside), liveLimit)]...)
+	return l, nil
 }
 
 // addLinks adds the links named, or all, and gives the names by index.

@@ -21,6 +21,7 @@ import (
 // it with anything.
 const (
 	sandboxRoutes   = 1024
+	sandboxDump     = 1 << 20 // bytes of a list of nftables
 	sandboxDeadline = 2 * time.Second
 )
 

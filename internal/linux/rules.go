@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -38,37 +37,61 @@ func (k *Kernel) probeFlags() (string, error) {
 	return "", fmt.Errorf("probe nftables: %w", err)
 }
 
-// readTables reads our nftables table, when something of it is asked for.
-func (o *observer) readTables(ctx context.Context, _ *space, ns string) error {
-	if ns != kernel.Host || (!o.sweep && !o.asksRules(ns)) {
-		return nil
+// ownFamilies are the families in which a namespace may have a table of ours.
+func ownFamilies(ns string) []rules.Family {
+	if ns == kernel.Host {
+		return []rules.Family{rules.FamilyInet, rules.FamilyNetdev}
 	}
-	def, err := o.k.nft.ReadTable(ctx, rules.FamilyInet, tableName)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, obj := range tableObjects(ns, def) {
-		if o.sweep || o.wants(obj) {
-			o.add(obj)
+	return []rules.Family{rules.FamilyNetdev}
+}
+
+// sandboxObjects is how much there may be in our table in a sandbox over what
+// we want. One that has more counts as absent, and is made anew.
+const sandboxObjects = 256
+
+// readTables reads our nftables tables, when something of them is asked for. On
+// a sweep those of sandboxes too: their name is our mark.
+func (o *observer) readTables(ctx context.Context, sp *space, ns string) error {
+	for _, f := range ownFamilies(ns) {
+		if !o.sweep && !o.asksRules(ns, f) {
+			continue
+		}
+		c, err := sp.rules()
+		if err != nil {
+			return err
+		}
+		def, err := c.ReadTable(ctx, f, tableName)
+		if errors.Is(err, unix.ENOENT) || ns != kernel.Host && errors.Is(err, nft.ErrTooMuch) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		objs := o.k.tableObjects(ns, def)
+		if ns != kernel.Host && len(objs) > len(o.in[ns])+sandboxObjects {
+			continue
+		}
+		for _, obj := range objs {
+			w, asked := o.want[obj.Key()]
+			if hook, isHook := w.(kernel.Hook); isHook {
+				obj = hook // all of it is in its key
+			}
+			if o.sweep || asked {
+				o.add(obj)
+			}
 		}
 	}
 	return nil
 }
 
-func (o *observer) asksRules(ns string) bool {
-	for k := range o.want {
-		if k.NS == ns && k.Kind.IsNFT() {
-			return true
-		}
-	}
-	return false
+func (o *observer) asksRules(ns string, f rules.Family) bool {
+	return slices.ContainsFunc(o.in[ns], func(obj kernel.Object) bool {
+		return obj.Key().Kind.IsNFT() && tableOf(obj).family == f.String()
+	})
 }
 
 // tableObjects turns what was read into objects.
-func tableObjects(ns string, def rules.TableDef) []kernel.Object {
+func (k *Kernel) tableObjects(ns string, def rules.TableDef) []kernel.Object {
 	t := def.Table
 	family := t.Family.String()
 	flags := ""
@@ -88,8 +111,12 @@ func tableObjects(ns string, def rules.TableDef) []kernel.Object {
 		for _, r := range c.Rules {
 			text.WriteString(r.String() + "\n")
 		}
+		for _, dev := range c.Devices {
+			objs = append(objs, kernel.Hook{NS: ns, Family: family, Table: t.Name, Chain: c.Name, Dev: dev, ByName: k.hooks == kernel.HooksByName})
+		}
 		chain := kernel.Chain{NS: ns, Family: family, Table: t.Name, Name: c.Name, Rules: text.String()}
 		if c.Base() {
+			c.Devices = nil
 			chain.Base = c.Header()
 		}
 		objs = append(objs, chain)
@@ -118,282 +145,38 @@ func setFlags(s rules.Set) string {
 	return strings.Join(names, ",")
 }
 
-// rules carries out ops on nftables as one transaction.
-func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
-	if ns := ops[0].Object.Key().NS; ns != kernel.Host {
-		return fmt.Errorf("no way to change rules in %s", ns)
-	}
-	b := &transaction{ops: ops}
-	if err := b.build(ctx, a.k.nft); err != nil {
-		return err
-	}
-	if err := a.k.nft.Commit(ctx, &b.Batch); err != nil {
-		return fmt.Errorf("change rules: %w", err)
-	}
-	return nil
-}
-
-// transaction is made of ops. The order within it is the kernel's:
-// elements before what they refer to when they go, after it when they come.
-type transaction struct {
-	nft.Batch
-	ops  []kernel.Op
-	sets map[string]rules.Set
-}
-
-// elements that go to one set in one message.
-type elements struct {
-	set  string
-	list []rules.Element
-}
-
-func (b *transaction) build(ctx context.Context, c *nft.Conn) error {
-	if err := b.findSets(ctx, c); err != nil {
-		return err
-	}
-	var out, in []elements
-	var err error
-	for _, op := range b.ops {
-		e, ok := op.Object.(kernel.Element)
-		if !ok {
-			continue
-		}
-		if op.Verb != kernel.Create { // replace is delete and add
-			old := e
-			if was, ok := op.Old.(kernel.Element); ok {
-				old = was
-			}
-			if out, err = b.collect(out, old); err != nil {
-				return err
-			}
-		}
-		if op.Verb != kernel.Delete {
-			if in, err = b.collect(in, e); err != nil {
-				return err
-			}
-		}
-	}
-	for _, e := range out {
-		b.DeleteElements(b.sets[e.set], e.list)
-	}
-	if err := b.structure(); err != nil {
-		return err
-	}
-	for _, e := range in {
-		b.AddElements(b.sets[e.set], e.list)
-	}
-	return nil
-}
-
-// findSets gathers the types of the sets that elements belong to: made here, or there already.
-func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
-	b.sets = map[string]rules.Set{}
-	missing := false
-	for _, op := range b.ops {
-		if s, ok := op.Object.(kernel.Set); ok {
-			set, err := parseSet(s)
-			if err != nil {
-				return err
-			}
-			b.sets[s.Name] = set
-		}
-	}
-	for _, op := range b.ops {
-		e, isElement := op.Object.(kernel.Element)
-		_, isChain := op.Object.(kernel.Chain) // whose rules name sets
-		if isChain || isElement && b.sets[e.Set].Name == "" {
-			missing = true
-		}
-	}
-	if !missing {
-		return nil
-	}
-	there, err := c.Sets(ctx, rules.FamilyInet, tableName)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	for _, s := range there {
-		if b.sets[s.Name].Name == "" {
-			b.sets[s.Name] = s
-		}
-	}
-	return nil
-}
-
-// collect puts an element with the others of its set.
-func (b *transaction) collect(all []elements, e kernel.Element) ([]elements, error) {
-	set, ok := b.sets[e.Set]
-	if !ok {
-		return nil, fmt.Errorf("set %s does not exist in table %s: %w", e.Set, e.Table, unix.ENOENT)
-	}
-	text := e.Elem
-	if e.Value != "" {
-		text += " : " + e.Value
-	}
-	parsed, err := rules.ParseElement(set, text)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(all, func(x elements) bool { return x.set == e.Set })
-	if i < 0 {
-		all, i = append(all, elements{set: e.Set}), len(all)
-	}
-	all[i].list = append(all[i].list, parsed)
-	return all, nil
-}
-
-func parseSet(s kernel.Set) (rules.Set, error) {
-	family, err := rules.ParseFamily(s.Family)
-	if err != nil {
-		return rules.Set{}, err
-	}
-	key, data, isMap := strings.Cut(s.Type, " : ")
-	set := rules.Set{Family: family, Table: s.Table, Name: s.Name, Map: isMap, KeyType: key, DataType: data}
-	for _, f := range strings.Split(s.Flags, ",") {
-		switch f {
-		case "interval":
-			set.Flags |= rules.SetInterval
-		case "dynamic":
-			set.Flags |= rules.SetDynamic
-		case "constant":
-			set.Flags |= rules.SetConstant
-		case "timeout":
-			set.Flags |= rules.SetTimeout
-		}
-	}
-	return set, nil
-}
-
-// structure adds the ops on tables, chains and sets: chains are emptied before
-// anything is removed, and filled after everything is there.
-func (b *transaction) structure() error {
-	for _, op := range b.ops {
-		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Delete {
-			b.DeleteTable(parseTable(t))
-		}
-	}
-	for _, verb := range []kernel.Verb{kernel.Delete, kernel.Create} {
-		for _, kind := range b.order(verb) {
-			for _, op := range b.ops {
-				if op.Object.Key().Kind != kind || (op.Verb == kernel.Delete) != (verb == kernel.Delete) {
-					continue
-				}
-				if err := b.part(op); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return b.fill()
-}
-
-func (b *transaction) order(verb kernel.Verb) []kernel.Kind {
-	if verb == kernel.Delete {
-		return []kernel.Kind{kernel.KindChain, kernel.KindSet}
-	}
-	return []kernel.Kind{kernel.KindTable, kernel.KindSet, kernel.KindChain}
-}
-
-// part adds one op on a table, chain or set; rules come by fill.
-func (b *transaction) part(op kernel.Op) error {
-	switch o := op.Object.(type) {
-	case kernel.Table:
-		b.AddTable(parseTable(o))
-	case kernel.Set:
-		set, err := parseSet(o)
-		if err != nil {
-			return err
-		}
-		if op.Verb == kernel.Delete {
-			b.DeleteSet(set)
-			return nil
-		}
-		b.AddSet(set)
-	case kernel.Chain:
-		chain, err := parseChain(o)
-		if err != nil {
-			return err
-		}
-		switch op.Verb {
-		case kernel.Delete:
-			b.FlushChain(chain)
-			b.DeleteChain(chain)
-		case kernel.Change:
-			b.FlushChain(chain)
-		case kernel.Create: // one that is there is filled anew
-			b.AddChain(chain)
-			b.FlushChain(chain)
-		}
-	}
-	return nil
-}
-
-// fill adds the rules of chains that come or change.
-func (b *transaction) fill() error {
-	for _, op := range b.ops {
-		o, ok := op.Object.(kernel.Chain)
-		if !ok || op.Verb == kernel.Delete {
-			continue
-		}
-		chain, err := parseChain(o)
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(o.Rules) {
-			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"), slices.Collect(maps.Values(b.sets))...)
-			if err != nil {
-				return err
-			}
-			b.AddRule(chain, r)
-		}
-	}
-	return nil
-}
-
-func parseTable(t kernel.Table) rules.Table {
-	family, _ := rules.ParseFamily(t.Family) // unknown: the kernel refuses 0
-	out := rules.Table{Family: family, Name: t.Name}
-	if t.Flags == protectFlags {
-		out.Flags = rules.TableOwner | rules.TablePersist
-	}
-	return out
-}
-
-func parseChain(c kernel.Chain) (rules.Chain, error) {
-	family, err := rules.ParseFamily(c.Family)
-	if err != nil {
-		return rules.Chain{}, err
-	}
-	chain := rules.Chain{Family: family}
-	if c.Base != "" {
-		if chain, err = rules.ParseHeader(family, c.Base); err != nil {
-			return chain, err
-		}
-	}
-	chain.Family, chain.Table, chain.Name = family, c.Table, c.Name
-	return chain, nil
-}
-
-// chainLines are the rules of our chains with the kernel's counters.
-func (k *Kernel) chainLines(ctx context.Context) ([]string, error) {
-	def, err := k.nft.ReadTable(ctx, rules.FamilyInet, tableName)
-	if errors.Is(err, unix.ENOENT) {
-		return []string{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+// chainLines are the rules of our chains in a namespace with the kernel's
+// counters.
+func chainLines(ctx context.Context, sp *space, ns string) ([]string, error) {
 	lines := []string{}
-	for _, c := range def.Chains {
-		for _, r := range c.Rules {
-			text := r.String()
-			for _, e := range r.Exprs {
-				if n, ok := e.(rules.Counter); ok {
-					text = strings.Replace(text, "counter", fmt.Sprintf("counter packets %d bytes %d", n.Packets, n.Bytes), 1)
-				}
+	for _, f := range ownFamilies(ns) {
+		c, err := sp.rules()
+		if err != nil {
+			return nil, err
+		}
+		def, err := c.ReadTable(ctx, f, tableName)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		for _, c := range def.Chains {
+			for _, r := range c.Rules {
+				lines = append(lines, fmt.Sprintf("%s: %s %s %s handle %d: %s", ns, f, tableName, c.Name, r.Handle, counted(r)))
 			}
-			lines = append(lines, fmt.Sprintf("%s %s handle %d: %s", tableName, c.Name, r.Handle, text))
 		}
 	}
 	return lines, nil
+}
+
+// counted is a rule with the values of its counter.
+func counted(r rules.Rule) string {
+	text := r.String()
+	for _, e := range r.Exprs {
+		if n, ok := e.(rules.Counter); ok {
+			text = strings.Replace(text, "counter", fmt.Sprintf("counter packets %d bytes %d", n.Packets, n.Bytes), 1)
+		}
+	}
+	return text
 }

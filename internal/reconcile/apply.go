@@ -4,22 +4,28 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
 )
 
-// apply carries out the ops of a plan in three steps, so that what the rules
-// are to guard is not plugged in when the rules were refused.
+// apply carries out the ops of a plan in steps, so that what the rules are to
+// guard is not plugged in when the rules were refused, and nothing is raised
+// that is not guarded.
 func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	unitOf := l.unitsOf(p)
-	var before, rules, after []kernel.Op
+	var before, rules, plug, guard, after []kernel.Op
 	for _, op := range p.ops {
 		switch {
 		case op.Phase < kernel.Rules:
 			before = append(before, op)
 		case op.Phase == kernel.Rules:
 			rules = append(rules, op)
+		case op.Phase < kernel.Guard:
+			plug = append(plug, op)
+		case op.Phase == kernel.Guard:
+			guard = append(guard, op)
 		default:
 			after = append(after, op)
 		}
@@ -35,17 +41,24 @@ func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	blame(l.kernel.Apply(ctx, before))
 	rules = withdraw(rules, p.have, failures, unitOf)
 	blame(l.bisect(ctx, rules, unitOf))
-	after = slices.DeleteFunc(after, func(op kernel.Op) bool {
-		u := unitOf[op.Object.Key()]
-		return failures[u] != nil || failures[driver.HostUnit] != nil
-	})
-	blame(l.kernel.Apply(ctx, after))
+	sound := func(ops []kernel.Op) []kernel.Op {
+		return slices.DeleteFunc(ops, func(op kernel.Op) bool {
+			u := unitOf[op.Object.Key()]
+			return failures[u] != nil || failures[driver.HostUnit] != nil
+		})
+	}
+	if len(guard) > 0 {
+		blame(l.kernel.Apply(ctx, sound(plug)))
+		blame(l.bisect(ctx, sound(guard), unitOf))
+		plug = nil
+	}
+	blame(l.kernel.Apply(ctx, sound(append(plug, after...))))
 	return failures
 }
 
-// withdraw takes what failed units would add out of a transaction, and their
-// elements that are there already out of the rules: a publication whose port
-// somebody else has must not lead its traffic away.
+// withdraw takes what failed units would add out of a transaction, and the
+// elements of failed publications that are there already out of the rules: one
+// whose port somebody else has must not lead its traffic away.
 func withdraw(rules []kernel.Op, have kernel.State, failures map[driver.Unit]error, unitOf map[kernel.Key]driver.Unit) []kernel.Op {
 	if len(failures) == 0 {
 		return rules
@@ -60,7 +73,7 @@ func withdraw(rules []kernel.Op, have kernel.State, failures map[driver.Unit]err
 	})
 	for k, o := range have {
 		u := unitOf[k]
-		if _, isElement := o.(kernel.Element); isElement && !going[k] && failures[u] != nil {
+		if _, isElement := o.(kernel.Element); isElement && !going[k] && failures[u] != nil && strings.HasPrefix(string(u), "publication/") {
 			rules = append(rules, kernel.Op{Verb: kernel.Delete, Object: o, Phase: kernel.Rules})
 		}
 	}
@@ -86,9 +99,9 @@ func (l *Loop) unitsOf(p plan) map[kernel.Key]driver.Unit {
 	return of
 }
 
-// bisect applies a transaction and, when the kernel refuses it, its halves by
-// unit, until the guilty ones are found and the others are in. The host's ops
-// make the table, so they stay with every part.
+// bisect applies transactions, one a namespace, and of one that the kernel
+// refuses its halves by unit, until the guilty ones are found and the others are
+// in. The host's ops make the tables, so they stay with every part.
 func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Key]driver.Unit) []kernel.Failure {
 	if len(ops) == 0 {
 		return nil
@@ -96,6 +109,10 @@ func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Ke
 	fs := l.kernel.Apply(ctx, ops)
 	if len(fs) == 0 {
 		return nil
+	}
+	ops = nil
+	for _, f := range fs {
+		ops = append(ops, f.Op)
 	}
 	groups := map[driver.Unit][]kernel.Op{}
 	for _, op := range ops {

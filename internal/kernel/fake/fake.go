@@ -6,6 +6,7 @@ package fake
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/towpath/towpath/internal/kernel"
@@ -96,16 +97,25 @@ func (f *Kernel) Observe(_ context.Context, want kernel.State, sweep bool) (kern
 	return seen, nil
 }
 
-// Apply carries out ops as the kernel would: those on nftables all or nothing.
+// Apply carries out ops as the kernel would: those on nftables of a namespace all or
+// nothing.
 func (f *Kernel) Apply(_ context.Context, ops []kernel.Op) []kernel.Failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, ops...)
-	if len(ops) > 0 && ops[0].Phase == kernel.Rules {
-		return f.transaction(ops)
-	}
 	var failures []kernel.Failure
-	for _, op := range ops {
+	for len(ops) > 0 {
+		op := ops[0]
+		if op.Phase == kernel.Rules || op.Phase == kernel.Guard {
+			n := slices.IndexFunc(ops, func(o kernel.Op) bool { return o.Object.Key().NS != op.Object.Key().NS || o.Phase != op.Phase })
+			if n < 0 {
+				n = len(ops)
+			}
+			failures = append(failures, f.transaction(ops[:n])...)
+			ops = ops[n:]
+			continue
+		}
+		ops = ops[1:]
 		if err := f.apply(f.state, op); err != nil {
 			failures = append(failures, kernel.Failure{Op: op, Err: err})
 		}

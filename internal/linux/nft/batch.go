@@ -78,26 +78,27 @@ func (b *Batch) DeleteTable(t rules.Table) {
 
 // AddChain makes a chain, or sets the policy of one that is there.
 func (b *Batch) AddChain(c rules.Chain) {
-	attrs, err := encodeChain(c, c.Devices, true)
+	attrs, err := encodeChain(c)
 	b.one("add chain "+chainText(c), msgNewChain, netlink.Create, c.Family, attrs, err)
 }
 
 // DeleteChain removes an empty chain that nothing jumps to.
 func (b *Batch) DeleteChain(c rules.Chain) {
-	attrs, err := encodeChain(rules.Chain{Table: c.Table, Name: c.Name}, nil, false)
+	attrs, err := encodeChain(rules.Chain{Table: c.Table, Name: c.Name})
 	b.one("delete chain "+chainText(c), msgDelChain, 0, c.Family, attrs, err)
 }
 
-// AddDevices adds devices to a base chain of the netdev family. Linux 6.18 takes
-// devices that do not exist yet, older kernels refuse them.
+// AddDevices adds devices to a base chain of the netdev family that is there
+// (Linux 6.4). One that it has is no error. From 6.16 on the kernel takes names
+// of devices that do not exist yet, older ones refuse them.
 func (b *Batch) AddDevices(c rules.Chain, devices []string) {
-	attrs, err := encodeChain(c, devices, false)
+	attrs, err := encodeDevices(c, devices)
 	b.one(fmt.Sprintf("add devices %q to chain %s", devices, chainText(c)), msgNewChain, netlink.Create, c.Family, attrs, err)
 }
 
 // DeleteDevices takes devices off a base chain of the netdev family.
 func (b *Batch) DeleteDevices(c rules.Chain, devices []string) {
-	attrs, err := encodeChain(c, devices, false)
+	attrs, err := encodeDevices(c, devices)
 	b.one(fmt.Sprintf("delete devices %q of chain %s", devices, chainText(c)), msgDelChain, 0, c.Family, attrs, err)
 }
 

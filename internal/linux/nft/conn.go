@@ -34,9 +34,10 @@ type Conn struct {
 	sock *netlink.Conn
 	raw  syscall.RawConn
 
-	mu  sync.Mutex
-	seq uint32
-	buf []byte
+	mu    sync.Mutex
+	seq   uint32
+	buf   []byte
+	limit int // bytes of a dump; 0: none
 }
 
 // Dial opens a socket in the network namespace of the descriptor nsfd; 0 or -1
@@ -77,6 +78,13 @@ func (c *Conn) configure() error {
 // PortID gives the netlink port of the socket, by which the events of its own
 // changes are told from those of others.
 func (c *Conn) PortID() uint32 { return c.sock.PID() }
+
+// ErrTooMuch is wrapped by the error of a read that a limit cut off.
+var ErrTooMuch = errors.New("more there than is read")
+
+// LimitDumps bounds each list that is read to so many bytes: what is in a
+// sandbox is its tenant's.
+func (c *Conn) LimitDumps(bytes int) { c.limit = bytes }
 
 // Close closes the socket. Tables it owns vanish, unless they have
 // rules.TablePersist.

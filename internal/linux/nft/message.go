@@ -75,9 +75,26 @@ func encodeTable(t rules.Table) ([]byte, error) {
 	})
 }
 
-// encodeChain writes a chain. devices are those of the hook to name; a chain
-// that changes its devices names only these.
-func encodeChain(c rules.Chain, devices []string, policy bool) ([]byte, error) {
+// encodeDevices names devices of a chain that is there, to be added or deleted.
+// The kernel knows the rest of its hook.
+func encodeDevices(c rules.Chain, devices []string) ([]byte, error) {
+	return attributes(func(ae *netlink.AttributeEncoder) {
+		ae.String(attrChainTable, c.Table)
+		ae.String(attrChainName, c.Name)
+		nested(ae, attrChainHook, func(n *netlink.AttributeEncoder) { deviceList(n, devices) })
+	})
+}
+
+func deviceList(n *netlink.AttributeEncoder, devices []string) {
+	nested(n, attrHookDevs, func(d *netlink.AttributeEncoder) {
+		for _, name := range devices {
+			d.String(attrDeviceName, name)
+		}
+	})
+}
+
+// encodeChain writes a chain, a base chain with its devices.
+func encodeChain(c rules.Chain) ([]byte, error) {
 	var hook uint32
 	if c.Base() {
 		var err error
@@ -94,17 +111,13 @@ func encodeChain(c rules.Chain, devices []string, policy bool) ([]byte, error) {
 		nested(ae, attrChainHook, func(n *netlink.AttributeEncoder) {
 			n.Uint32(attrHookNum, hook)
 			n.Uint32(attrHookPriority, uint32(int32(c.Priority)))
-			if len(devices) > 0 {
-				nested(n, attrHookDevs, func(d *netlink.AttributeEncoder) {
-					for _, name := range devices {
-						d.String(attrDeviceName, name)
-					}
-				})
+			if len(c.Devices) > 0 {
+				deviceList(n, c.Devices)
 			}
 		})
-		if policy && c.Policy == policies[0] {
+		if c.Policy == policies[0] {
 			ae.Uint32(attrChainPolicy, 0)
-		} else if policy {
+		} else {
 			ae.Uint32(attrChainPolicy, 1)
 		}
 		ae.String(attrChainType, c.Type)

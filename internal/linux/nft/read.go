@@ -58,7 +58,7 @@ func (c *Conn) dumpOnce(typ uint8, f rules.Family, attrs []byte) ([]object, erro
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	var out []object
-	interrupted := false
+	interrupted, size := false, 0
 	for {
 		msgs, err := receive(c.raw, c.buf)
 		if err != nil {
@@ -69,10 +69,18 @@ func (c *Conn) dumpOnce(typ uint8, f rules.Family, attrs []byte) ([]object, erro
 				continue
 			}
 			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-			if m.typ == unix.NLMSG_DONE || m.typ == unix.NLMSG_ERROR {
+			// What is beyond the limit is read all the same: until its end the
+			// kernel takes no other request.
+			size += len(m.body)
+			tooMuch := c.limit > 0 && size > c.limit
+			switch {
+			case m.typ != unix.NLMSG_DONE && m.typ != unix.NLMSG_ERROR:
+			case tooMuch:
+				return nil, ErrTooMuch
+			default:
 				return out, dumpEnd(m, interrupted)
 			}
-			if len(m.body) >= sizeofGenmsg {
+			if len(m.body) >= sizeofGenmsg && !tooMuch {
 				// The buffer is used again for the next datagram.
 				out = append(out, object{m.family(), slices.Clone(m.attrs())})
 			}
@@ -93,74 +101,6 @@ func dumpEnd(m received, interrupted bool) error {
 		return errno
 	}
 	return nil
-}
-
-// Generation gives the number of the ruleset's generation in the namespace:
-// unchanged since a commit means that nobody has written any table since.
-func (c *Conn) Generation(ctx context.Context) (uint32, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var id uint32
-	err := withContext(ctx, c.sock, func() error {
-		var err error
-		id, err = c.generation()
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read generation: %w", err)
-	}
-	return id, nil
-}
-
-func (c *Conn) generation() (uint32, error) {
-	c.seq++
-	seq := c.seq
-	if err := c.send(appendMessage(nil, subsysNFTables<<8|msgGetGen, 0, seq, 0, 0, nil)); err != nil {
-		return 0, err
-	}
-	for {
-		msgs, err := receive(c.raw, c.buf)
-		if err != nil {
-			return 0, err
-		}
-		for _, m := range msgs {
-			switch {
-			case m.seq != seq:
-			case m.typ == unix.NLMSG_ERROR:
-				errno, _ := m.ack()
-				return 0, errno
-			default:
-				g, err := decodeGeneration(m.attrs())
-				return g.id, err
-			}
-		}
-	}
-}
-
-// generation is the content of NFT_MSG_NEWGEN.
-type generation struct {
-	id   uint32
-	pid  uint32 // thread id of the writer, in the initial pid namespace
-	name string
-}
-
-func decodeGeneration(attrs []byte) (generation, error) {
-	var g generation
-	ad, err := decoder(attrs)
-	if err != nil {
-		return g, err
-	}
-	for ad.Next() {
-		switch ad.Type() {
-		case attrGenID:
-			g.id = ad.Uint32()
-		case attrGenProcPID:
-			g.pid = ad.Uint32()
-		case attrGenProcName:
-			g.name = ad.String()
-		}
-	}
-	return g, ad.Err()
 }
 
 // Tables lists the tables of a family; 0 means all families.

@@ -1,0 +1,350 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/nft"
+	rules "github.com/towpath/towpath/internal/nft"
+)
+
+// rules carries out ops on the nftables of one namespace as one transaction. In
+// a sandbox that goes over a socket which is closed at the end of the call: one
+// that stayed open would keep the namespace, so no table there has an owner.
+func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
+	ns := ops[0].Object.Key().NS
+	sp, err := a.spaces.at(ns)
+	if errors.Is(err, os.ErrNotExist) && !slices.ContainsFunc(ops, func(op kernel.Op) bool { return op.Verb != kernel.Delete }) {
+		return nil // all of it went with the namespace
+	}
+	if err != nil {
+		return err
+	}
+	c, err := sp.rules()
+	if err != nil {
+		return err
+	}
+	if ns != kernel.Host {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, sandboxDeadline)
+		defer cancel()
+	}
+	err = change(ctx, c, ops)
+	if errors.Is(err, unix.ENOENT) { // perhaps of a hook whose link is gone
+		if rest, rerr := withoutLostHooks(ctx, c, ops); rerr == nil && len(rest) < len(ops) {
+			err = change(ctx, c, rest)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("change rules: %w", err)
+	}
+	return nil
+}
+
+// change commits ops as one transaction.
+func change(ctx context.Context, c *nft.Conn, ops []kernel.Op) error {
+	b := &transaction{ops: ops}
+	if err := b.build(ctx, c); err != nil {
+		return err
+	}
+	return c.Commit(ctx, &b.Batch)
+}
+
+// tableID names a table within a namespace.
+type tableID struct{ family, name string }
+
+// tableOf is the table that an object of nftables is in.
+func tableOf(o kernel.Object) tableID {
+	switch o := o.(type) {
+	case kernel.Table:
+		return tableID{o.Family, o.Name}
+	case kernel.Set:
+		return tableID{o.Family, o.Table}
+	case kernel.Chain:
+		return tableID{o.Family, o.Table}
+	case kernel.Element:
+		return tableID{o.Family, o.Table}
+	case kernel.Hook:
+		return tableID{o.Family, o.Table}
+	}
+	return tableID{}
+}
+
+// transaction is made of ops. The order within it is the kernel's:
+// elements before what they refer to when they go, after it when they come.
+type transaction struct {
+	nft.Batch
+	ops  []kernel.Op
+	sets map[tableID][]rules.Set
+}
+
+// elements that go to one set in one message.
+type elements struct {
+	set  rules.Set
+	list []rules.Element
+}
+
+func (b *transaction) build(ctx context.Context, c *nft.Conn) error {
+	if err := b.findSets(ctx, c); err != nil {
+		return err
+	}
+	var out, in []elements
+	var err error
+	for _, op := range b.ops {
+		e, ok := op.Object.(kernel.Element)
+		if !ok {
+			continue
+		}
+		if op.Verb != kernel.Create { // replace is delete and add
+			old := e
+			if was, ok := op.Old.(kernel.Element); ok {
+				old = was
+			}
+			if out, err = b.collect(out, old); err != nil {
+				return err
+			}
+		}
+		if op.Verb != kernel.Delete {
+			if in, err = b.collect(in, e); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range out {
+		b.DeleteElements(e.set, e.list)
+	}
+	if err := b.hooks(kernel.Delete); err != nil {
+		return err
+	}
+	if err := b.structure(); err != nil {
+		return err
+	}
+	for _, e := range in {
+		b.AddElements(e.set, e.list)
+	}
+	return b.hooks(kernel.Create)
+}
+
+// findSets gathers the types of the sets that elements belong to and rules
+// name: made here, or there already.
+func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
+	b.sets = map[tableID][]rules.Set{}
+	for _, op := range b.ops {
+		if s, ok := op.Object.(kernel.Set); ok {
+			set, err := parseSet(s)
+			if err != nil {
+				return err
+			}
+			b.sets[tableOf(s)] = append(b.sets[tableOf(s)], set)
+		}
+	}
+	read := map[tableID]bool{}
+	for _, op := range b.ops {
+		id := tableOf(op.Object)
+		e, isElement := op.Object.(kernel.Element)
+		_, isChain := op.Object.(kernel.Chain)
+		if _, known := b.set(id, e.Set); read[id] || !isChain && (!isElement || known) {
+			continue
+		}
+		read[id] = true
+		f, err := rules.ParseFamily(id.family)
+		if err != nil {
+			return err
+		}
+		there, err := c.Sets(ctx, f, id.name)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		for _, s := range there {
+			if _, known := b.set(id, s.Name); !known {
+				b.sets[id] = append(b.sets[id], s)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *transaction) set(id tableID, name string) (rules.Set, bool) {
+	i := slices.IndexFunc(b.sets[id], func(s rules.Set) bool { return s.Name == name })
+	if i < 0 {
+		return rules.Set{}, false
+	}
+	return b.sets[id][i], true
+}
+
+// collect puts an element with the others of its set.
+func (b *transaction) collect(all []elements, e kernel.Element) ([]elements, error) {
+	set, ok := b.set(tableOf(e), e.Set)
+	if !ok {
+		return nil, fmt.Errorf("set %s does not exist in table %s: %w", e.Set, e.Table, unix.ENOENT)
+	}
+	text := e.Elem
+	if e.Value != "" {
+		text += " : " + e.Value
+	}
+	parsed, err := rules.ParseElement(set, text)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(x elements) bool {
+		return x.set.Name == set.Name && x.set.Family == set.Family && x.set.Table == set.Table
+	})
+	if i < 0 {
+		all, i = append(all, elements{set: set}), len(all)
+	}
+	all[i].list = append(all[i].list, parsed)
+	return all, nil
+}
+
+func parseSet(s kernel.Set) (rules.Set, error) {
+	family, err := rules.ParseFamily(s.Family)
+	if err != nil {
+		return rules.Set{}, err
+	}
+	key, data, isMap := strings.Cut(s.Type, " : ")
+	set := rules.Set{Family: family, Table: s.Table, Name: s.Name, Map: isMap, KeyType: key, DataType: data}
+	for _, f := range strings.Split(s.Flags, ",") {
+		switch f {
+		case "interval":
+			set.Flags |= rules.SetInterval
+		case "dynamic":
+			set.Flags |= rules.SetDynamic
+		case "constant":
+			set.Flags |= rules.SetConstant
+		case "timeout":
+			set.Flags |= rules.SetTimeout
+		}
+	}
+	return set, nil
+}
+
+// structure adds the ops on tables, chains and sets: chains are emptied before
+// anything is removed, and filled after everything is there.
+func (b *transaction) structure() error {
+	for _, op := range b.ops {
+		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Delete {
+			b.DeleteTable(parseTable(t))
+		}
+	}
+	for _, verb := range []kernel.Verb{kernel.Delete, kernel.Create} {
+		for _, kind := range b.order(verb) {
+			for _, op := range b.ops {
+				if op.Object.Key().Kind != kind || (op.Verb == kernel.Delete) != (verb == kernel.Delete) {
+					continue
+				}
+				if err := b.part(op); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return b.fill()
+}
+
+func (b *transaction) order(verb kernel.Verb) []kernel.Kind {
+	if verb == kernel.Delete {
+		return []kernel.Kind{kernel.KindChain, kernel.KindSet}
+	}
+	return []kernel.Kind{kernel.KindTable, kernel.KindSet, kernel.KindChain}
+}
+
+// part adds one op on a table, chain or set; rules come by fill.
+func (b *transaction) part(op kernel.Op) error {
+	switch o := op.Object.(type) {
+	case kernel.Table:
+		b.AddTable(parseTable(o))
+		if o.NS != kernel.Host && op.Verb == kernel.Create && !b.removes(o) {
+			// What the tenant may have put there under our name was not read.
+			b.DeleteTable(parseTable(o))
+			b.AddTable(parseTable(o))
+		}
+	case kernel.Set:
+		set, err := parseSet(o)
+		if err != nil {
+			return err
+		}
+		if op.Verb == kernel.Delete {
+			b.DeleteSet(set)
+			return nil
+		}
+		b.AddSet(set)
+	case kernel.Chain:
+		chain, err := parseChain(o)
+		if err != nil {
+			return err
+		}
+		switch op.Verb {
+		case kernel.Delete:
+			b.FlushChain(chain)
+			b.DeleteChain(chain)
+		case kernel.Change:
+			b.FlushChain(chain)
+		case kernel.Create: // one that is there is filled anew
+			// Up to Linux 6.3 a chain of family netdev has its device from the start.
+			chain.Devices = b.devices(o, kernel.Create)
+			b.AddChain(chain)
+			b.FlushChain(chain)
+		}
+	}
+	return nil
+}
+
+// removes reports whether the table is removed first.
+func (b *transaction) removes(t kernel.Table) bool {
+	return slices.ContainsFunc(b.ops, func(op kernel.Op) bool { return op.Verb == kernel.Delete && op.Object.Key() == t.Key() })
+}
+
+// fill adds the rules of chains that come or change.
+func (b *transaction) fill() error {
+	for _, op := range b.ops {
+		o, ok := op.Object.(kernel.Chain)
+		if !ok || op.Verb == kernel.Delete {
+			continue
+		}
+		chain, err := parseChain(o)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(o.Rules) {
+			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"), b.sets[tableOf(o)]...)
+			if err != nil {
+				return err
+			}
+			b.AddRule(chain, r)
+		}
+	}
+	return nil
+}
+
+func parseTable(t kernel.Table) rules.Table {
+	family, _ := rules.ParseFamily(t.Family) // unknown: the kernel refuses 0
+	out := rules.Table{Family: family, Name: t.Name}
+	if t.Flags == protectFlags {
+		out.Flags = rules.TableOwner | rules.TablePersist
+	}
+	return out
+}
+
+func parseChain(c kernel.Chain) (rules.Chain, error) {
+	family, err := rules.ParseFamily(c.Family)
+	if err != nil {
+		return rules.Chain{}, err
+	}
+	chain := rules.Chain{Family: family}
+	if c.Base != "" {
+		if chain, err = rules.ParseHeader(family, c.Base); err != nil {
+			return chain, err
+		}
+	}
+	chain.Family, chain.Table, chain.Name = family, c.Table, c.Name
+	return chain, nil
+}

@@ -31,24 +31,31 @@ func small() api.Map {
 				{Name: "wg0", Kind: "wireguard", State: "up", Role: api.RoleOther, Addresses: []netip.Prefix{p("10.9.0.1/24")}},
 			}},
 			{ID: "web", Kind: "sandbox", Name: "web", Engine: "Towpath", Owner: "sandbox web (Towpath)", Devices: []api.MapDevice{
-				{Name: "eth0", Kind: "veth", State: "up", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.20.0.2/24")}}}},
+				{Name: "eth0", Kind: "veth", State: "up", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.20.0.2/24")}},
+			}},
 			{ID: "api", Kind: "sandbox", Name: "api", Engine: "Towpath", Owner: "sandbox api (Towpath)", Devices: []api.MapDevice{
-				{Name: "eth0", Kind: "veth", State: "up", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.20.0.3/24")}}}},
+				{Name: "eth0", Kind: "veth", State: "up", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.20.0.3/24")}},
+			}},
 			{ID: "db", Kind: "container", Name: "db", Engine: "Docker", Owner: "container db (Docker)", Devices: []api.MapDevice{
-				{Name: "eth0", Kind: "veth", State: "down", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.17.0.2/16")}}}},
+				{Name: "eth0", Kind: "veth", State: "down", Role: api.RoleEndpoint, Addresses: []netip.Prefix{p("172.17.0.2/16")}},
+			}},
 			{ID: "net:[1]", Kind: "process", Name: "nginx", Owner: "process nginx [4711]"},
 		},
 		Networks: []api.MapNetwork{
-			{Name: "front", Engine: "Towpath", Kind: "bridge", Namespace: "host", Device: "tp-front", State: "up", Subnets: []netip.Prefix{p("172.20.0.0/24")},
+			{
+				Name: "front", Engine: "Towpath", Kind: "bridge", Namespace: "host", Device: "tp-front", State: "up", Subnets: []netip.Prefix{p("172.20.0.0/24")},
 				Gateways: []netip.Addr{netip.MustParseAddr("172.20.0.1")}, Members: []api.MapMember{
 					{Port: "v-web-eth0", Namespace: "web", Device: "eth0", State: "up", Addresses: []netip.Prefix{p("172.20.0.2/24")}},
 					{Port: "v-api-eth0", Namespace: "api", Device: "eth0", State: "up", Addresses: []netip.Prefix{p("172.20.0.3/24")}},
 					{Port: "vx42", State: "up", Detail: "vxlan vni 42 to 192.0.2.2"},
-				}},
-			{Name: "bridge", Engine: "Docker", Kind: "bridge", Namespace: "host", Device: "docker0", State: "no carrier", Subnets: []netip.Prefix{p("172.17.0.0/16")},
+				},
+			},
+			{
+				Name: "bridge", Engine: "Docker", Kind: "bridge", Namespace: "host", Device: "docker0", State: "no carrier", Subnets: []netip.Prefix{p("172.17.0.0/16")},
 				Gateways: []netip.Addr{netip.MustParseAddr("172.17.0.1")}, Members: []api.MapMember{
 					{Port: "veth1", Namespace: "db", Device: "eth0", State: "down", Addresses: []netip.Prefix{p("172.17.0.2/16")}},
-				}},
+				},
+			},
 			{Name: "eth0", Kind: "macvlan", Namespace: "host", Device: "eth0", State: "up", Members: []api.MapMember{
 				{Namespace: "api", Device: "eth1", State: "up", Addresses: []netip.Prefix{p("192.0.2.60/24")}},
 			}},

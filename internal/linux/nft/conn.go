@@ -137,21 +137,28 @@ type received struct {
 
 // receive reads one datagram. The messages point into buf.
 func receive(raw syscall.RawConn, buf []byte) ([]received, error) {
-	var n, flags int
+	msgs, _, err := receiveControl(raw, buf, nil)
+	return msgs, err
+}
+
+// receiveControl is receive, and gives the control data beside it, out of oob.
+func receiveControl(raw syscall.RawConn, buf, oob []byte) ([]received, []byte, error) {
+	var n, oobn, flags int
 	var err error
 	rerr := raw.Read(func(fd uintptr) bool {
-		n, _, flags, _, err = unix.Recvmsg(int(fd), buf, nil, 0)
+		n, oobn, flags, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	switch {
 	case rerr != nil:
-		return nil, rerr
+		return nil, nil, rerr
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case flags&unix.MSG_TRUNC != 0:
-		return nil, fmt.Errorf("datagram longer than %d bytes", len(buf))
+		return nil, nil, fmt.Errorf("datagram longer than %d bytes", len(buf))
 	}
-	return split(buf[:n])
+	msgs, err := split(buf[:n])
+	return msgs, oob[:oobn], err
 }
 
 // split divides a datagram into messages.

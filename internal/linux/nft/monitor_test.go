@@ -5,6 +5,7 @@ package nft_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/towpath/towpath/internal/linux/nft"
+	"github.com/towpath/towpath/internal/linux/rt"
 	rules "github.com/towpath/towpath/internal/nft"
+	"github.com/towpath/towpath/internal/testnet"
 )
 
 func TestMonitorTellsWriterAndObjects(t *testing.T) {
@@ -51,6 +54,45 @@ func TestMonitorTellsWriterAndObjects(t *testing.T) {
 		deleted := slices.Contains(e.Touched, nft.Touch{Family: rules.FamilyInet, Table: "t", Kind: "table", Delete: true})
 		if err != nil || e.PortID != foreign.PortID() || !deleted {
 			t.Errorf("event %+v, %v", e, err)
+		}
+	})
+}
+
+// TestMonitorHearsOtherNamespaces: of those with an id, each transaction with
+// what it touched, however they come.
+func TestMonitorHearsOtherNamespaces(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		m, err := nft.ListenAll(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		routes, err := rt.Dial(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer routes.Close()
+		conns := map[int]*nft.Conn{nft.NoNSID: dial(t)}
+		for _, id := range []int{5, 7} {
+			ns := testnet.New(t, "other")
+			if err := routes.SetNSID(t.Context(), ns.FD(), id); err != nil {
+				t.Fatal(err)
+			}
+			c, err := nft.Dial(ns.FD())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			conns[id] = c
+		}
+		for _, id := range []int{7, nft.NoNSID, 5} {
+			name := fmt.Sprintf("t%d", id+1)
+			load(t, conns[id], "table inet "+name+" { }")
+			e, err := m.Next(t.Context())
+			want := []nft.Touch{{Family: rules.FamilyInet, Table: name, Kind: "table"}}
+			if err != nil || e.NSID != id || e.PortID != conns[id].PortID() || !slices.Equal(e.Touched, want) {
+				t.Errorf("of namespace %d: %+v, %v", id, e, err)
+			}
 		}
 	})
 }

@@ -125,14 +125,22 @@ type Sandbox struct {
 	Cookie   uint64            `json:"cookie,omitempty"`
 	Hostname string            `json:"hostname,omitempty"`
 	Labels   map[string]string `json:"labels"`
+	Naming
 	// Process is the `run` that the sandbox goes with.
 	Process *Process `json:"process,omitempty"`
 
-	// Endpoints, Publications, Live and Status are filled in answers and never stored.
+	// What follows is filled in answers and never stored.
+
 	Endpoints    []Endpoint    `json:"endpoints"`
 	Publications []Publication `json:"publications"`
-	Live         *Live         `json:"live,omitempty"`
-	Status       *Status       `json:"status,omitempty"`
+	// ResolvConf and Hosts are the lines of /etc/resolv.conf and /etc/hosts that
+	// belong to the sandbox.
+	ResolvConf []string `json:"resolvConf,omitempty"`
+	Hosts      []string `json:"hosts,omitempty"`
+	// Warnings tell what will not work as one may expect.
+	Warnings []string `json:"warnings,omitempty"`
+	Live     *Live    `json:"live,omitempty"`
+	Status   *Status  `json:"status,omitempty"`
 }
 
 // SandboxSpec asks for a sandbox. With Adopt the request carries the
@@ -141,6 +149,7 @@ type SandboxSpec struct {
 	Name     string            `json:"name"`
 	Hostname string            `json:"hostname,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Naming
 	// Networks are connected in order, as eth0, eth1, ...; nil means the default network.
 	Networks []EndpointSpec `json:"networks"`
 	// Publish are the ports to publish from the start.
@@ -190,7 +199,9 @@ type Endpoint struct {
 	// Index orders the endpoints of a sandbox: the order in which they were connected.
 	Index int `json:"index"`
 
-	Status *Status `json:"status,omitempty"`
+	// Warnings and Status are filled in answers and never stored.
+	Warnings []string `json:"warnings,omitempty"`
+	Status   *Status  `json:"status,omitempty"`
 }
 
 // Status says whether the kernel holds what the object asks for. It is

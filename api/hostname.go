@@ -1,6 +1,9 @@
 package api
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+)
 
 // maxHostname is the longest host name the kernel takes, in bytes: __NEW_UTS_LEN.
 const maxHostname = 64
@@ -15,4 +18,13 @@ func ValidHostname(name string) error {
 			WithFix("use letters, digits, '-' and '.', at most %d", maxHostname)
 	}
 	return nil
+}
+
+// HostnameOrName is the host name of s: its name unless it has another, as much
+// of it as the kernel takes.
+func (s *Sandbox) HostnameOrName() string {
+	if s.Hostname != "" {
+		return s.Hostname
+	}
+	return strings.TrimRight(s.Name[:min(len(s.Name), maxHostname)], "-.")
 }

@@ -201,6 +201,9 @@ func (s *SandboxSpec) Validate() error {
 			return err
 		}
 	}
+	if err := s.validateNaming(); err != nil {
+		return err
+	}
 	seen := map[string]bool{}
 	for i := range s.Networks {
 		e := &s.Networks[i]

@@ -23,6 +23,7 @@ func (c *cli) connect() *cobra.Command {
 				return c.ops(c.client().DryRun().Connect(cmd.Context(), args[1], spec))
 			}
 			e, err := c.client().Connect(cmd.Context(), args[1], spec)
+			c.told(e.Warnings)
 			return c.made("", e, err)
 		},
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"net/netip"
-	"strings"
+	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +27,7 @@ func (c *cli) run() *cobra.Command {
 			"cannot be executed; 127 if it is not found. With -d 0 as soon as it runs.",
 		Example: "  towpath run -- cat /etc/hosts\n" +
 			"  towpath run --name web --network front,ip=172.30.0.9 -- grep web /etc/hosts\n" +
+			"  towpath run --dns-search example.org --add-host box:192.0.2.9 -- cat /etc/resolv.conf /etc/hosts\n" +
 			"  towpath run -d --name clock -- date\n" +
 			"  towpath run --network none -- cat /proc/net/dev",
 		Args: words("CMD..."),
@@ -41,6 +42,9 @@ func (c *cli) run() *cobra.Command {
 			spec.Networks, spec.Run = p.networks, true
 			if spec.Name == "" {
 				spec.Name = newName()
+			}
+			if err := p.fits(spec); err != nil {
+				return err
 			}
 			if dry && !p.host && p.join == "" {
 				return c.ops(c.client().DryRun().CreateSandbox(cmd.Context(), spec, nil))
@@ -72,7 +76,7 @@ func (c *cli) runPlaced(ctx context.Context, p placement, spec api.SandboxSpec, 
 	case dry:
 		return c.ops(nil, nil)
 	case p.host:
-		return c.start(spec.Name, spawn.Command{Argv: argv})
+		return c.runOnHost(spec, argv)
 	case p.join != "":
 		return c.runIn(ctx, p.join, spec.Name, argv)
 	}
@@ -80,12 +84,49 @@ func (c *cli) runPlaced(ctx context.Context, p placement, spec api.SandboxSpec, 
 	if err != nil {
 		return err
 	}
+	c.told(s.Warnings)
 	result := c.enter(s, s.Name, argv)
 	err = c.client().RemoveSandbox(ctx, s.Name)
 	if err != nil && api.CodeOf(err) != api.NotFound {
 		c.warn("sandbox %s is still there: %v", s.Name, err)
 	}
 	return result
+}
+
+// fits refuses what belongs to a sandbox of its own, as Docker does: the names
+// in another's namespace are the other's.
+func (p placement) fits(spec api.SandboxSpec) error {
+	if p.join != "" && (ownNaming(spec.Naming) || spec.Hostname != "") {
+		return api.Errorf(api.Invalid, "--hostname, --dns, --dns-search, --dns-opt and --add-host do not go with --network container:%s, whose names they are", p.join).
+			WithFix("leave them out")
+	}
+	return nil
+}
+
+// runOnHost runs argv in the caller's own namespace, with the host's files
+// unless something else was asked for.
+func (c *cli) runOnHost(spec api.SandboxSpec, argv []string) error {
+	cmd := spawn.Command{Argv: argv}
+	if !ownNaming(spec.Naming) && spec.Hostname == "" {
+		return c.start(spec.Name, cmd)
+	}
+	err := spec.Validate()
+	if err != nil {
+		return err
+	}
+	if cmd.Netns, err = spawn.OpenNetns("/proc/self/ns/net"); err != nil {
+		return err
+	}
+	defer closeFile(cmd.Netns)
+	if cmd.Hosts, cmd.Resolv, err = hostFiles(spec.Naming); err != nil {
+		return err
+	}
+	if cmd.Hostname = spec.Hostname; cmd.Hostname == "" {
+		if cmd.Hostname, err = os.Hostname(); err != nil {
+			return fmt.Errorf("read host name: %w", err)
+		}
+	}
+	return c.start(spec.Name, cmd)
 }
 
 // runIn runs argv, under a name, in a sandbox that is there already.
@@ -111,30 +152,9 @@ func (c *cli) enter(s api.Sandbox, name string, argv []string) error {
 	if !servers {
 		c.warn("the host's resolv.conf names no server that a sandbox can reach: names will not resolve")
 	}
-	host := hostname(s)
 	return c.start(name, spawn.Command{
-		Argv: argv, Netns: netns, Hostname: host, Hosts: spawn.Hosts(addresses(s), host, s.Name), Resolv: resolv,
+		Argv: argv, Netns: netns, Hostname: s.HostnameOrName(), Hosts: pageOf(s.Hosts), Resolv: resolv,
 	})
-}
-
-// hostname is that of s: its name unless it has another, as much of it as the
-// kernel takes.
-func hostname(s api.Sandbox) string {
-	if s.Hostname != "" {
-		return s.Hostname
-	}
-	// 64 bytes: __NEW_UTS_LEN.
-	return strings.TrimRight(s.Name[:min(len(s.Name), 64)], "-.")
-}
-
-func addresses(s api.Sandbox) []netip.Addr {
-	var out []netip.Addr
-	for _, e := range s.Endpoints {
-		for _, a := range e.Addresses {
-			out = append(out, a.Addr())
-		}
-	}
-	return out
 }
 
 // ended makes the exit code of towpath out of a command's.

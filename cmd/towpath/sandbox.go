@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"strings"
 
@@ -24,6 +25,7 @@ func sandboxFlags(f *pflag.FlagSet, spec *api.SandboxSpec, networks *[]string) {
 	f.StringArrayVar(networks, "network", nil, "a network, as NET, NET,ip=IP,..., name=NET,ip=IP,... or NET:ip=IP,... (repeatable; default bridge)")
 	publishFlag(f, &spec.Publish)
 	f.StringVar(&spec.Hostname, "hostname", "", "host name (default the name of the sandbox)")
+	namingFlags(f, &spec.Naming)
 	f.Var(&pairs[string]{to: &spec.Labels, parse: verbatim, kind: "KEY=VALUE", bare: true}, "label", "a label (repeatable)")
 }
 
@@ -35,6 +37,7 @@ func (c *cli) sandboxCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a sandbox, or adopt a network namespace",
 		Example: "  towpath sandbox create web --network front,ip=172.30.0.9 --network back\n" +
+			"  towpath sandbox create web --dns 192.0.2.53 --dns-search example.org --add-host box:host-gateway\n" +
 			"  towpath sandbox create web --netns /run/netns/web",
 		Args: words("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,6 +51,7 @@ func (c *cli) sandboxCreate() *cobra.Command {
 				return c.ops(c.client().DryRun().CreateSandbox(cmd.Context(), spec, netns))
 			}
 			s, err := c.client().CreateSandbox(cmd.Context(), spec, netns)
+			c.told(s.Warnings)
 			return c.made(s.Name, s, err)
 		},
 	}
@@ -160,18 +164,35 @@ func sandboxView() view[api.Sandbox] {
 
 func (c *cli) sandboxInspect() *cobra.Command {
 	var format term.Format
+	var resolv string
 	cmd := &cobra.Command{
 		Use: "inspect NAME...", Short: "Show sandboxes and what the kernel holds of them, as a JSON array",
 		Long: "Show sandboxes and what the kernel holds of them now, as a JSON array. A --format sees of each: " +
-			strings.Join(term.Fields(api.Sandbox{}), ", ") + ".",
+			strings.Join(term.Fields(api.Sandbox{}), ", ") + ".\n\n" +
+			"resolvConf and hosts are the lines that belong into /etc/resolv.conf and /etc/hosts of a container around an adopted\n" +
+			"namespace. --resolv-conf writes the former to a file, which is exchanged as a whole.",
 		Example: "  towpath sandbox inspect web\n" +
-			"  towpath sandbox inspect --format '{{(index .Endpoints 0).Addresses}}' web",
+			"  towpath sandbox inspect --format '{{(index .Endpoints 0).Addresses}}' web\n" +
+			"  towpath sandbox inspect --resolv-conf resolv.conf web",
 		Args: words("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return inspect(cmd.Context(), c, args, format, c.client().Sandbox)
+			if resolv == "" {
+				return inspect(cmd.Context(), c, args, format, c.client().Sandbox)
+			}
+			if len(args) > 1 {
+				return usagef(cmd, "--resolv-conf goes with one sandbox")
+			}
+			return inspect(cmd.Context(), c, args, format, func(ctx context.Context, name string) (api.Sandbox, error) {
+				s, err := c.client().Sandbox(ctx, name)
+				if err == nil {
+					err = spawn.WriteFile(resolv, pageOf(s.ResolvConf))
+				}
+				return s, err
+			})
 		},
 	}
 	inspectFormatFlag(cmd, &format)
+	cmd.Flags().StringVar(&resolv, "resolv-conf", "", "write the lines of resolv.conf to this file")
 	return c.output(c.completeArgs(cmd, c.sandboxNames))
 }
 

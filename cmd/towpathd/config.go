@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/ipam"
 )
 
@@ -21,6 +22,7 @@ type config struct {
 	logFormat        string
 	pools            []ipam.Pool
 	publishAt        netip.Addr
+	upstreams        []netip.Addr
 	protect          bool
 	cleanup, tryOut  bool
 }
@@ -35,6 +37,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	fs.StringVar(&c.stateDir, "state-dir", "/var/lib/towpath", "directory of the store")
 	pools := fs.StringArray("pool", nil, "range to take subnets from, CIDR[,size=24]; repeatable (default two private IPv4 ranges and a ULA /48)")
 	publishAt := fs.String("default-publish-address", "", "address of the host to publish ports at where none is given (default any)")
+	upstreams := fs.StringArray("dns-upstream", nil, "server to ask for names of the world outside, instead of those in the host's resolv.conf; repeatable")
 	fs.StringVar(&c.group, "group", "", "group that may use the socket; that is root on the network")
 	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
 	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
@@ -55,14 +58,14 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 		fmt.Fprintln(stdout, "towpathd "+version)
 		return nil, 0
 	}
-	if err := c.check(fs.Args(), *pools, *protect, *publishAt); err != nil {
+	if err := c.check(fs.Args(), *pools, *upstreams, *protect, *publishAt); err != nil {
 		fmt.Fprintf(stderr, "towpathd: %v\n", err)
 		return nil, 1
 	}
 	return c, 0
 }
 
-func (c *config) check(args, pools []string, protect, publishAt string) error {
+func (c *config) check(args, pools, upstreams []string, protect, publishAt string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("argument %q is not expected; see --help", args[0])
 	}
@@ -82,6 +85,13 @@ func (c *config) check(args, pools []string, protect, publishAt string) error {
 	}
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is not known; use text or json", c.logFormat)
+	}
+	for _, s := range upstreams {
+		a, err := netip.ParseAddr(s)
+		if err != nil || api.ValidServer(a) != nil {
+			return fmt.Errorf("--dns-upstream %q is not the address of a DNS server; write it as 192.0.2.53", s)
+		}
+		c.upstreams = append(c.upstreams, a)
 	}
 	for _, s := range pools {
 		p, err := parsePool(s)

@@ -35,6 +35,8 @@ type draft struct {
 	meta  meta
 	txn   store.Txn
 	units []driver.Unit
+	names []string      // of sandboxes that are to be found by something else
+	fresh []driver.Unit // what is new, and is not to be found before it is in the kernel
 }
 
 func newDraft(view driver.View, m meta) *draft {
@@ -91,6 +93,9 @@ func (d *draft) done(rev int64) {
 func (d *draft) putNetwork(n *api.Network) {
 	d.view.Networks[n.Name] = n
 	d.touch(driver.TouchedByNetwork(d.view, n.Name)...)
+	for _, e := range d.view.EndpointsOn(n.Name) {
+		d.named(e.Sandbox)
+	}
 	d.put(networksKey+n.Name, n)
 }
 
@@ -109,6 +114,7 @@ func (d *draft) deleteNetwork(name string) {
 func (d *draft) putSandbox(s *api.Sandbox) {
 	d.view.Sandboxes[s.Name] = s
 	d.touch(driver.SandboxUnit(s.Name))
+	d.named(s.Name)
 	d.put(sandboxesKey+s.Name, s)
 }
 
@@ -120,13 +126,18 @@ func (d *draft) deleteSandbox(name string) {
 		d.deleteEndpoint(e)
 	}
 	d.touch(driver.SandboxUnit(name))
+	d.named(name)
 	delete(d.view.Sandboxes, name)
 	d.del(sandboxesKey + name)
 }
 
 func (d *draft) putEndpoint(e *api.Endpoint) {
 	id := driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}
+	if d.view.Endpoints[id] == nil {
+		d.fresh = append(d.fresh, driver.EndpointUnit(id))
+	}
 	d.view.Endpoints[id] = e
+	d.named(e.Sandbox)
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
 	d.put(endpointKey(id), e)
 }
@@ -134,6 +145,7 @@ func (d *draft) putEndpoint(e *api.Endpoint) {
 func (d *draft) deleteEndpoint(e *api.Endpoint) {
 	id := driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
+	d.named(e.Sandbox)
 	delete(d.view.Endpoints, id)
 	d.del(endpointKey(id))
 }
@@ -141,13 +153,20 @@ func (d *draft) deleteEndpoint(e *api.Endpoint) {
 func endpointKey(id driver.EndpointID) string { return endpointsKey + id.Sandbox + "/" + id.Ifname }
 
 func (d *draft) putPublication(p *api.Publication) {
+	if d.view.Publications[p.ID()] == nil {
+		d.fresh = append(d.fresh, driver.PublicationUnit(p.ID()))
+	}
 	d.view.Publications[p.ID()] = p
+	d.named(p.Sandbox)
 	d.touch(driver.PublicationUnit(p.ID()))
 	d.put(publicationsKey+p.ID(), p)
 }
 
 func (d *draft) deletePublication(id string) {
 	d.touch(driver.PublicationUnit(id))
+	if p := d.view.Publications[id]; p != nil {
+		d.named(p.Sandbox)
+	}
 	delete(d.view.Publications, id)
 	d.del(publicationsKey + id)
 }
@@ -214,6 +233,18 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	e.meta = m
 	e.now.Store(&snapshot{view: view, rev: rev})
+	return nil
+}
+
+// reload reads what another writer has changed.
+func (e *Engine) reload(ctx context.Context) error {
+	before, _ := e.View()
+	if err := e.load(ctx); err != nil {
+		return err
+	}
+	after, _ := e.View()
+	e.name(slices.Collect(maps.Keys(before.Sandboxes))...)
+	e.name(slices.Collect(maps.Keys(after.Sandboxes))...)
 	return nil
 }
 

@@ -45,7 +45,9 @@ func (e *Engine) Connect(ctx context.Context, sandbox string, spec api.EndpointS
 		return api.Endpoint{}, nil, api.InOp(op, err)
 	}
 	e.Tell(api.Event{Kind: "endpoint", Name: id.Sandbox + "/" + id.Ifname, Action: "connect", Detail: "network " + spec.Network})
-	return e.endpoint(out.view.Endpoints[id]), nil, nil
+	made := e.endpoint(out.view.Endpoints[id])
+	made.Warnings = api.NameWarnings(id.Sandbox, made)
+	return made, nil, nil
 }
 
 // bridgePorts is the kernel's limit: BR_MAX_PORTS, less the number 0 that it

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -45,6 +46,11 @@ type Config struct {
 	Prefixes func(context.Context) ([]ipam.Taken, error)
 	// Live reads what the kernel shows of a sandbox now.
 	Live func(context.Context, *api.Sandbox, []*api.Endpoint) (*api.Live, error)
+	// Names is told by what sandboxes are to be found: what comes, when it is in
+	// the kernel and before the verb returns; what goes, at once.
+	Names Names
+	// HostResolv is what the host's resolv.conf says now.
+	HostResolv func() Resolv
 	// PublishAt is the address to publish at where none is given; the zero
 	// address is any.
 	PublishAt netip.Addr
@@ -70,6 +76,9 @@ type Engine struct {
 	meta meta       // guarded by mu
 	// now is replaced by each commit and never changed; so readers need no lock.
 	now atomic.Pointer[snapshot]
+
+	naming sync.Mutex           // held while Names is told
+	hidden map[driver.Unit]bool // guarded by naming
 }
 
 type snapshot struct {
@@ -89,9 +98,15 @@ type meta struct {
 
 // New makes an Engine; Prepare and Start bring it to life.
 func New(c Config) *Engine {
-	e := &Engine{Config: c}
+	e := &Engine{Config: c, hidden: map[driver.Unit]bool{}}
 	if e.Tell == nil {
 		e.Tell = func(api.Event) {}
+	}
+	if e.Names == nil {
+		e.Names = noNames{}
+	}
+	if e.HostResolv == nil {
+		e.HostResolv = func() Resolv { return Resolv{} }
 	}
 	if e.Pools == nil {
 		e.Pools = ipam.DefaultPools4()
@@ -111,7 +126,9 @@ func (e *Engine) Prepare(ctx context.Context) error {
 	if err := e.afterBoot(ctx); err != nil {
 		return fmt.Errorf("forget the boot before: %w", err)
 	}
-	if view, _ := e.View(); view.Networks[api.DefaultNetwork] != nil {
+	view, _ := e.View()
+	e.name(slices.Collect(maps.Keys(view.Sandboxes))...)
+	if view.Networks[api.DefaultNetwork] != nil {
 		return nil
 	}
 	spec := api.NetworkSpec{Name: api.DefaultNetwork, Device: api.DefaultDevice, IPv6: true}
@@ -188,6 +205,8 @@ type outcome struct {
 	rev   int64
 	units []driver.Unit
 	view  driver.View
+	names []string      // of sandboxes that are to be found by something else now
+	fresh []driver.Unit // what is not to be found before it is in the kernel
 }
 
 // commit lets decide draft a change of the current view and commits it. When
@@ -207,7 +226,7 @@ func (e *Engine) commit(ctx context.Context, decide func(*draft) error) (outcome
 		rev, err := e.Store.Commit(ctx, d.txn)
 		switch {
 		case errors.Is(err, store.ErrConflict) && tries < 3:
-			if err := e.load(ctx); err != nil {
+			if err := e.reload(ctx); err != nil {
 				return outcome{}, err
 			}
 			continue
@@ -216,8 +235,9 @@ func (e *Engine) commit(ctx context.Context, decide func(*draft) error) (outcome
 		}
 		d.done(rev)
 		e.meta = d.meta
+		e.hide(d.fresh)
 		e.now.Store(&snapshot{view: d.view, rev: rev})
-		return outcome{rev: rev, units: d.units, view: d.view}, nil
+		return outcome{rev: rev, units: d.units, view: d.view, names: d.names, fresh: d.fresh}, nil
 	}
 }
 
@@ -249,8 +269,14 @@ func (e *Engine) carry(ctx context.Context, decide func(*draft) error) (outcome,
 	if err != nil {
 		return out, err
 	}
+	e.name(out.names...) // what goes is not found any more, before it goes
 	e.loop.Trigger(out.units...)
-	return out, e.loop.Wait(ctx, out.rev, out.units...)
+	err = e.loop.Wait(ctx, out.rev, out.units...)
+	if err == nil && len(out.fresh) > 0 {
+		e.reveal(out.fresh)
+		e.name(out.names...)
+	}
+	return out, err
 }
 
 // create carries out a decision that creates an object. If the kernel refuses
@@ -264,6 +290,7 @@ func (e *Engine) create(ctx context.Context, decide, undo func(*draft) error) (o
 	if _, uerr := e.carry(context.WithoutCancel(ctx), undo); uerr != nil {
 		e.Log.Error("take back", "err", uerr)
 	}
+	e.reveal(out.fresh)
 	return out, kernelError(err)
 }
 
@@ -336,38 +363,4 @@ func (e *Engine) status(units ...driver.Unit) *api.Status {
 		return &api.Status{State: "ready"}
 	}
 	return &api.Status{State: "error", Message: e.loop.Status(units[i]).Error()}
-}
-
-// Check says what a start would do to the kernel, and changes nothing. The
-// default network of a first start is not among it: its subnet is chosen then.
-func (e *Engine) Check(ctx context.Context, k reconcile.Kernel) ([]string, error) {
-	if err := e.load(ctx); err != nil {
-		return nil, fmt.Errorf("load store: %w", err)
-	}
-	ops, err := reconcile.New(k, e, e.Log).Diff(ctx)
-	return lines(ops), err
-}
-
-// Cleanup takes everything of ours out of the kernel, puts back what was there
-// before, and forgets the saved values. The objects stay in the store: the
-// next start makes them again.
-func (e *Engine) Cleanup(ctx context.Context, k reconcile.Kernel) error {
-	if err := e.load(ctx); err != nil {
-		return fmt.Errorf("load store: %w", err)
-	}
-	stored, rev := e.View()
-	down := driver.NewView()
-	down.Down, down.Saved = true, stored.Saved
-	e.now.Store(&snapshot{view: down, rev: rev})
-	if err := reconcile.New(k, e, e.Log).Once(ctx); err != nil {
-		return err
-	}
-	e.now.Store(&snapshot{view: stored, rev: rev})
-	_, err := e.commit(ctx, func(d *draft) error {
-		for name := range d.view.Saved {
-			d.deleteSaved(name)
-		}
-		return nil
-	})
-	return err
 }

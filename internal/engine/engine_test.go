@@ -29,6 +29,7 @@ type rig struct {
 	store  store.Store
 	gone   chan struct{} // closed when the process of a `run` ends
 	boot   string
+	names  *book
 }
 
 // inBubble runs a test with a fresh rig, in a bubble of time.
@@ -55,7 +56,9 @@ func (r *rig) Exited(context.Context, api.Process) <-chan struct{} { return r.go
 // start starts an engine, as the daemon does.
 func (r *rig) start() (stop func()) {
 	ctx, cancel := context.WithCancel(r.Context())
+	r.names = &book{pages: map[string]string{}}
 	r.Engine = New(Config{
+		Names: r.names,
 		Store: r.store, Namespaces: r, Processes: r, BootID: r.boot, Log: slog.New(slog.DiscardHandler),
 		Prefixes: func(context.Context) ([]ipam.Taken, error) {
 			return []ipam.Taken{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Owner: "the host's route over eth0"}}, nil

@@ -31,9 +31,8 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from a
 			return api.Sandbox{}, nil, api.InOp(op, err)
 		}
 		s := *view.Sandboxes[spec.Name]
-		for _, ep := range view.EndpointsOf(s.Name) {
-			s.Endpoints = append(s.Endpoints, *ep)
-		}
+		s.Endpoints = endpointsAs(view, s.Name)
+		s.Warnings = s.NameWarnings()
 		return s, ops, nil
 	}
 	out, err := e.create(ctx, decide, func(d *draft) error {
@@ -48,14 +47,16 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from a
 	s := out.view.Sandboxes[spec.Name]
 	e.Tell(api.Event{Kind: "sandbox", Name: s.Name, Action: "create", Detail: s.Origin})
 	e.follow(e.life, s)
-	return e.sandbox(out.view, s.Name), nil, nil
+	made := e.sandbox(out.view, s.Name)
+	e.files(&made)
+	return made, nil, nil
 }
 
 // origin says where the namespace comes from.
 func (e *Engine) origin(spec api.SandboxSpec, from api.Caller) (api.Sandbox, error) {
 	s := api.Sandbox{
 		Name: spec.Name, Netns: e.Namespaces.Path(spec.Name), Origin: api.OriginMade,
-		Hostname: spec.Hostname, Labels: orEmpty(spec.Labels),
+		Hostname: spec.Hostname, Labels: orEmpty(spec.Labels), Naming: spec.Naming,
 	}
 	switch {
 	case spec.Adopt && from.Netns == nil:
@@ -108,6 +109,7 @@ func (e *Engine) sandbox(v driver.View, name string) api.Sandbox {
 		units = append(units, driver.PublicationUnit(p.ID()))
 	}
 	s.Publications = e.publications(v, ids)
+	s.Warnings = s.NameWarnings()
 	s.Status = e.status(units...)
 	return s
 }
@@ -130,6 +132,7 @@ func (e *Engine) Sandbox(ctx context.Context, name string) (api.Sandbox, error) 
 		return api.Sandbox{}, api.InOp("inspect sandbox "+name, err)
 	}
 	out := e.sandbox(v, s.Name)
+	e.files(&out)
 	out.Live, err = e.Live(ctx, s, v.EndpointsOf(s.Name))
 	if err != nil { // the rest is still worth telling
 		e.Log.Warn("read live state", "sandbox", name, "err", err)

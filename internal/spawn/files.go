@@ -6,32 +6,37 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/api"
 )
 
-// Hosts is an /etc/hosts: the local names, and the names of the sandbox at
-// each of its addresses. Empty names and repeated ones are left out.
-func Hosts(addrs []netip.Addr, names ...string) string {
-	var own []string
-	for _, name := range names {
-		if name == "" {
-			continue
-		}
-		short, _, _ := strings.Cut(name, ".")
-		for _, n := range []string{name, short} {
-			if !slices.Contains(own, n) {
-				own = append(own, n)
-			}
-		}
+// WriteFile writes text to the file at path, so that a reader sees the whole
+// old one or the whole new one: a file beside it takes its name (rename(2)).
+func WriteFile(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	b.WriteString("fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	for _, a := range addrs {
-		fmt.Fprintf(&b, "%s\t%s\n", a, strings.Join(own, " "))
+	_, err = f.WriteString(text)
+	// CreateTemp makes it the caller's alone; the C library of every user reads it.
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return b.String()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EBUSY):
+		err = api.Errorf(api.InUse, "write %s: something is mounted on it, so that it cannot be exchanged: %w", path, err).
+			WithFix("write to a file beside it, and copy from there")
+	default:
+		err = fmt.Errorf("write %s: %w", path, err)
+	}
+	return errors.Join(err, os.Remove(f.Name()))
 }
 
 // resolvedUpstreams is where systemd-resolved lists the servers behind its own

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,12 +10,33 @@ import (
 	"github.com/towpath/towpath/api"
 )
 
-func TestHosts(t *testing.T) {
-	got := Hosts([]netip.Addr{netip.MustParseAddr("172.20.0.2"), netip.MustParseAddr("fd00::2")}, "web.example.org", "web", "")
-	for _, want := range []string{"127.0.0.1\tlocalhost\n", "\n172.20.0.2\tweb.example.org web\n", "\nfd00::2\tweb.example.org web\n"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("no %q in:\n%s", want, got)
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "resolv.conf")
+	for _, text := range []string{"nameserver 127.0.0.11\n", "", "search a\n"} {
+		if err := WriteFile(file, text); err != nil {
+			t.Fatal(err)
 		}
+		got, err := os.ReadFile(file)
+		if err != nil || string(got) != text {
+			t.Errorf("got %q %v, want %q", got, err, text)
+		}
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v %v, want 0644", info.Mode(), err)
+	}
+	if err := WriteFile(filepath.Join(dir, "no", "file"), "x"); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
+		t.Errorf("into no directory: %v", err)
+	}
+	// A directory cannot be exchanged for a file, and nothing is left beside it.
+	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "taken"), "x"); err == nil {
+		t.Error("wrote over a directory")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v %v", entries, err)
 	}
 }
 

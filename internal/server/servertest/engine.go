@@ -117,12 +117,13 @@ func (e *Engine) CreateSandbox(_ context.Context, spec api.SandboxSpec, from api
 	if spec.Networks == nil {
 		spec.Networks = []api.EndpointSpec{{Network: api.DefaultNetwork}}
 	}
-	s := api.Sandbox{Name: spec.Name, Hostname: spec.Hostname, Labels: spec.Labels, Origin: api.OriginMade, Endpoints: []api.Endpoint{}}
+	s := api.Sandbox{Name: spec.Name, Hostname: spec.Hostname, Labels: spec.Labels, Naming: spec.Naming, Origin: api.OriginMade, Endpoints: []api.Endpoint{}}
 	for _, p := range spec.Networks {
 		if err := e.attach(&s, p); err != nil {
 			return s, nil, err
 		}
 	}
+	s.ResolvConf, s.Hosts, s.Warnings = s.ResolvLines(nil, nil), s.HostsLines(), s.NameWarnings()
 	ops := []string{"+ netns " + s.Name}
 	if dry {
 		return s, ops, nil

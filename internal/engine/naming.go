@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/driver"
+)
+
+// Names is who answers for the names of sandboxes.
+type Names interface {
+	// Put says by what a sandbox is to be found: by itself and at its Endpoints,
+	// with its Publications; networks has the networks of those.
+	Put(s *api.Sandbox, networks map[string]*api.Network)
+	// Drop says that it is not to be found any more.
+	Drop(sandbox string)
+}
+
+// noNames is for an Engine that nobody asks for names.
+type noNames struct{}
+
+// Put does nothing.
+func (noNames) Put(*api.Sandbox, map[string]*api.Network) {}
+
+// Drop does nothing.
+func (noNames) Drop(string) {}
+
+// hide keeps what has just been committed from being found until it is in the kernel.
+func (e *Engine) hide(units []driver.Unit) {
+	e.naming.Lock()
+	defer e.naming.Unlock()
+	for _, u := range units {
+		e.hidden[u] = true
+	}
+}
+
+// reveal ends that.
+func (e *Engine) reveal(units []driver.Unit) {
+	e.naming.Lock()
+	defer e.naming.Unlock()
+	for _, u := range units {
+		delete(e.hidden, u)
+	}
+}
+
+// name tells Names how sandboxes are to be found now. It is told in the order
+// of the commits: each time the view is read that is current then.
+func (e *Engine) name(sandboxes ...string) {
+	e.naming.Lock()
+	defer e.naming.Unlock()
+	v, _ := e.View()
+	for _, name := range sandboxes {
+		s := v.Sandboxes[name]
+		if s == nil {
+			e.Names.Drop(name)
+			continue
+		}
+		found := *s
+		found.Endpoints, found.Publications = nil, nil
+		for _, ep := range v.EndpointsOf(name) {
+			if !e.hidden[driver.EndpointUnit(driver.EndpointID{Sandbox: name, Ifname: ep.Ifname})] {
+				found.Endpoints = append(found.Endpoints, *ep)
+			}
+		}
+		for _, p := range v.PublicationsOf(name) {
+			if !e.hidden[driver.PublicationUnit(p.ID())] {
+				found.Publications = append(found.Publications, *p)
+			}
+		}
+		e.Names.Put(&found, v.Networks)
+	}
+}
+
+// named notes in a draft that a sandbox is to be found by something else.
+func (d *draft) named(sandbox string) {
+	if !slices.Contains(d.names, sandbox) {
+		d.names = append(d.names, sandbox)
+	}
+}
+
+// Resolv is what the host's resolv.conf says besides its servers.
+type Resolv struct{ Search, Options []string }
+
+// files fills in what belongs into files of the sandbox.
+func (e *Engine) files(s *api.Sandbox) {
+	host := e.HostResolv()
+	s.ResolvConf = s.ResolvLines(host.Search, host.Options)
+	s.Hosts = s.HostsLines()
+}
+
+// endpointsAs are copies of the endpoints of a sandbox, as a View has them.
+func endpointsAs(v driver.View, name string) []api.Endpoint {
+	out := []api.Endpoint{}
+	for _, ep := range v.EndpointsOf(name) {
+		out = append(out, *ep)
+	}
+	return out
+}

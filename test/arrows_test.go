@@ -47,6 +47,7 @@ func arrows() []arrow {
 		{from: "internal/ipam", to: []string{"go4.org/netipx"}, pure: true},
 		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/machine", to: []string{"internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/firewall", to: []string{"internal/author", "internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/walk", to: []string{"api", "internal/author", "internal/machine", "internal/nft"}, pure: true},
 		{from: "internal/owner", to: []string{"internal/machine"}, pure: true},
 		{from: "internal/topology", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
@@ -62,7 +63,7 @@ func arrows() []arrow {
 		{from: "internal/metrics", to: []string{"github.com/prometheus/..."}},
 		{from: "internal/fault", to: []string{"internal/store"}},
 		{from: "internal/reconcile", to: []string{"api", "internal/driver", "internal/kernel", "internal/nft"}},
-		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/kernel", "internal/reconcile"}},
+		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/firewall", "internal/kernel", "internal/reconcile"}},
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 

@@ -40,14 +40,14 @@ type Phase int
 // The phases, in order.
 const (
 	Reserve    Phase = iota // ports of the host are taken, or found taken
-	Withdraw                // sockets, rules, routes, neighbours, addresses go
+	Withdraw                // sockets, rules, routes, neighbours, addresses, entries go
 	Unplug                  // links and namespaces go
 	Rules                   // one nftables transaction
 	Forwarding              // sysctls of the host, forwarding among them
 	Plug                    // namespaces and links come, down; addresses
 	Guard                   // one nftables transaction a sandbox; hooks on links that had to be there
 	Raise                   // links go up
-	Reach                   // routes, rules and sockets come
+	Reach                   // routes, rules, sockets and entries come
 	Unguard                 // a table that is not replaced goes last
 )
 
@@ -78,7 +78,7 @@ func (o Op) phase(replaced bool) Phase {
 		return Forwarding
 	case kind == KindUp:
 		return Raise
-	case kind == KindRoute || kind == KindRule || kind == KindSocket:
+	case kind == KindRoute || kind == KindRule || kind == KindSocket || kind == KindEntry || kind == KindZone:
 		return Reach
 	default:
 		return Plug

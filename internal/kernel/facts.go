@@ -21,12 +21,18 @@ type Facts struct {
 	Hooks HookSupport
 	// Uplinks are the host's own links, loopback and bridge ports aside.
 	Uplinks []Uplink
+	// Ways are the links that lead out of the host: those of default routes, and
+	// such as no other container engine makes.
+	Ways []string
+	// Doors are the ways past the forward chains of others that may be used.
+	Doors []Door
 }
 
 // Equal reports whether planning would see no difference.
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
-		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks)
+		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks) &&
+		slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors)
 }
 
 // Uplink is a link of the host that is not ours.

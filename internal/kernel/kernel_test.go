@@ -34,6 +34,10 @@ func drawState(t *rapid.T, label string) State {
 		if flip("addr") {
 			add(Address{NS: Host, Dev: b, Prefix: netip.MustParsePrefix(pick("addr", "10.0.0.1/24", "fd00::1/64"))})
 		}
+		if flip("door") {
+			add(Entry{NS: Host, Family: pick("family", "ip", "ip6"), Table: "filter", Chain: "DOCKER-USER", In: b, Out: pick("out", "", "eth0"), States: pick("states", "", "related,established,dnat")})
+			add(Zone{NS: Host, Dev: b, Zone: pick("zone", "trusted", "public")})
+		}
 		if flip("up") {
 			add(Up{NS: Host, Dev: b})
 			add(Route{NS: Host, Dev: b, Dst: netip.MustParsePrefix("::1/128"), Table: 255, Metric: 1, Local: flip("local")})

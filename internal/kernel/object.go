@@ -33,6 +33,8 @@ const (
 	KindChain     Kind = "chain"
 	KindElement   Kind = "element"
 	KindHook      Kind = "hook"
+	KindEntry     Kind = "entry"
+	KindZone      Kind = "zone"
 )
 
 // Key identifies an object: no two objects of a State share one.

@@ -207,6 +207,14 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 	case "sysctl":
 		s := Sysctl{NS: ns, Name: DottedSysctl(name), Value: opts["="], Dev: opts["dev"]}
 		return s, nil
+	case "entry":
+		if len(f) < 5 {
+			return nil, nil
+		}
+		opts = options(f[4:])
+		return Entry{NS: ns, Family: name, Table: f[2], Chain: f[3], In: opts["iifname"], Out: opts["oifname"], States: opts["ctstate"]}, nil
+	case "zone":
+		return Zone{NS: ns, Dev: name, Zone: opts["in"]}, nil
 	case "flows":
 		if len(f) < 3 {
 			return nil, nil

@@ -64,7 +64,7 @@ func btoi(b bool) int {
 func rank(k Kind) int {
 	return slices.Index([]Kind{
 		KindNamespace, KindSysctl, KindLink, KindUp, KindAddress, KindNeighbour, KindRoute, KindRule,
-		KindTable, KindSet, KindChain, KindElement, KindHook, KindSocket, KindFlows,
+		KindTable, KindSet, KindChain, KindElement, KindHook, KindEntry, KindZone, KindSocket, KindFlows,
 	}, k)
 }
 

@@ -24,15 +24,17 @@ type Facts struct {
 	// Ways are the links that lead out of the host: those of default routes, and
 	// such as no other container engine makes.
 	Ways []string
-	// Doors are the ways past the forward chains of others that may be used.
-	Doors []Door
+	// Doors are the ways past the forward chains of others, and Cooperate says
+	// that they are to be used.
+	Doors     []Door
+	Cooperate bool
 }
 
 // Equal reports whether planning would see no difference.
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
 		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks) &&
-		slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors)
+		slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors) && h.Cooperate == o.Cooperate
 }
 
 // Uplink is a link of the host that is not ours.

@@ -57,6 +57,8 @@ func batch(ops []kernel.Op) int {
 		together = flowsRemoval
 	case reservation(ops[0]):
 		together = reservation
+	case isEntry(ops[0]):
+		together = isEntry
 	}
 	if n := slices.IndexFunc(ops[1:], func(op kernel.Op) bool { return !together(op) }); n >= 0 {
 		return n + 1
@@ -110,6 +112,10 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		}
 	case reservation(ops[0]):
 		a.reserve(ops)
+	case isEntry(ops[0]):
+		if err := a.k.changeEntries(ctx, ops); err != nil {
+			a.fail(err, ops...)
+		}
 	case len(ops) > 1:
 		if err := a.removeLinks(ctx, ops); err != nil {
 			a.fail(err, ops...)
@@ -150,6 +156,8 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 		return a.socket(op.Verb, o)
 	case kernel.Flows: // they come by themselves
 		return nil
+	case kernel.Zone:
+		return a.k.changeZone(ctx, op.Verb, o)
 	}
 	a.expect(op)
 	sp, err := a.spaces.at(op.Object.Key().NS)

@@ -22,7 +22,7 @@ const hostRoutes = 1 << 16
 
 // Facts reads what planning must know of the host.
 func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
-	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6, Hooks: k.hooks}
+	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6, Hooks: k.hooks, Cooperate: k.Cooperate}
 	_, f.ForceForwarding = k.number("net/ipv6/conf/all/force_forwarding")
 	f.SCTP = hasSCTP()
 	nf, _ := k.number("net/bridge/bridge-nf-call-iptables")
@@ -39,6 +39,12 @@ func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 		}
 		ra, _ := k.number("net/ipv6/conf/" + l.Name + "/accept_ra")
 		f.Uplinks = append(f.Uplinks, kernel.Uplink{Name: l.Name, AcceptRA: ra})
+	}
+	if f.Ways, err = k.ways(ctx, links); err != nil {
+		return f, err
+	}
+	if f.Doors, err = k.doors(ctx); err != nil {
+		return f, err
 	}
 	slices.SortFunc(f.Uplinks, func(a, b kernel.Uplink) int {
 		if a.Name < b.Name {

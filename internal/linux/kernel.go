@@ -46,6 +46,10 @@ type Config struct {
 	RunDir string
 	// Protect asks for table flags owner and persist where the kernel has them.
 	Protect bool
+	// Cooperate asks for the use of the doors that other firewalls made.
+	Cooperate bool
+	// Zones are those of firewalld. Without it there is no firewalld.
+	Zones Zones
 	// Ports holds ports of the host; it lives as long as the daemon. Without it
 	// sockets of the host are opened like those of sandboxes.
 	Ports Ports
@@ -68,6 +72,7 @@ type Kernel struct {
 	self  *os.File // the host's namespace
 	rt    *rt.Conn
 	nft   *nft.Conn
+	rules foreign
 	flags string // table flags the kernel takes
 	hooks kernel.HookSupport
 	ipv6  bool // the kernel runs with IPv6

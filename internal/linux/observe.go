@@ -95,7 +95,7 @@ func (o *observer) namespace(ctx context.Context, ns string) error {
 	if err != nil {
 		return fmt.Errorf("observe %s: %w", ns, err)
 	}
-	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readRules, o.readNeighbours, o.readSysctls, o.readTables}
+	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readRules, o.readNeighbours, o.readSysctls, o.readTables, o.readEntries, o.readZones}
 	for _, step := range steps {
 		if err := step(ctx, sp, ns); err != nil {
 			return fmt.Errorf("observe %s: %w", ns, err)

@@ -32,10 +32,14 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
 	if err := w.prime(ctx); err != nil {
 		return nil, errors.Join(err, links.Close(), rules.Close())
 	}
-	done := make(chan struct{}, 2)
+	if err := k.watchForeign(ctx); err != nil {
+		return nil, errors.Join(err, links.Close(), rules.Close())
+	}
+	done := make(chan struct{}, 3)
 	go func() { w.links(ctx, links); _ = links.Close(); done <- struct{}{} }()
 	go func() { w.rules(ctx, rules); _ = rules.Close(); done <- struct{}{} }()
-	go func() { <-done; <-done; close(w.out) }()
+	go func() { w.zones(ctx); done <- struct{}{} }()
+	go func() { <-done; <-done; <-done; close(w.out) }()
 	return w.out, nil
 }
 
@@ -209,6 +213,9 @@ func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
 func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
 	for ctx.Err() == nil {
 		e, err := m.Next(ctx)
+		if err == nil && !e.Overrun {
+			w.k.rules.told(e)
+		}
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return
@@ -216,9 +223,12 @@ func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
 			w.k.Log.Error("watch rules", "err", err)
 			return
 		case e.Overrun:
+			w.k.lost(ctx)
 			w.send(ctx, kernel.Event{Why: "the kernel dropped notifications of rules"})
 		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, func(t nft.Touch) bool { return t.Table == tableName }):
 			w.send(ctx, kernel.Event{Why: fmt.Sprintf("%s changed table %s", e.Process, tableName)})
+		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, atDoor):
+			w.send(ctx, kernel.Event{Why: e.Process + " changed a chain that lets our traffic through"})
 		}
 	}
 }

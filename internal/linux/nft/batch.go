@@ -125,6 +125,14 @@ func ruleAttributes(c rules.Chain, handle uint64) ([]byte, error) {
 	})
 }
 
+// InsertRule puts a rule without anonymous sets before the one with that
+// handle.
+func (b *Batch) InsertRule(c rules.Chain, r rules.Rule, before uint64) {
+	attrs, err := encodeRule(c, r, nil)
+	position, perr := attributes(func(ae *netlink.AttributeEncoder) { ae.Uint64(attrRulePosition, before) })
+	b.one(fmt.Sprintf("insert rule %s %s", chainText(c), r), msgNewRule, netlink.Create, c.Family, append(attrs, position...), errors.Join(err, perr))
+}
+
 // AddRule appends a rule to a chain, with the anonymous sets it holds.
 func (b *Batch) AddRule(c rules.Chain, r rules.Rule) {
 	text := fmt.Sprintf("add rule %s %s", chainText(c), r)

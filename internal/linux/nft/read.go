@@ -125,6 +125,16 @@ func decodeAll[T any](objects []object, decode func(object) (T, error)) ([]T, er
 	return out, nil
 }
 
+// BaseChains lists the base chains of all tables of all families.
+func (c *Conn) BaseChains(ctx context.Context) ([]rules.Chain, error) {
+	objects, err := c.dump(ctx, msgGetChain, 0, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read chains: %w", err)
+	}
+	all, err := decodeAll(objects, decodeChain)
+	return slices.DeleteFunc(all, func(ch rules.Chain) bool { return !ch.Base() }), err
+}
+
 // Chains lists the chains of a table.
 func (c *Conn) Chains(ctx context.Context, f rules.Family, table string) ([]rules.Chain, error) {
 	objects, err := c.dump(ctx, msgGetChain, f, nil)

@@ -55,6 +55,7 @@ const (
 	attrRuleChain    = 2
 	attrRuleHandle   = 3
 	attrRuleExprs    = 4
+	attrRulePosition = 6
 	attrRuleUserData = 7
 
 	attrExprName = 1

@@ -1,0 +1,168 @@
+//go:build linux
+
+// Package xt reads what matters of the kernel's old ip_tables and ip6_tables,
+// which nftables does not show: what chain FORWARD of table filter does.
+package xt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/linux/netns"
+)
+
+// Forward is chain FORWARD of table filter.
+type Forward struct {
+	Policy string // "accept" or "drop"
+	Rules  int
+}
+
+// Options of getsockopt (linux/netfilter_ipv4/ip_tables.h; the same numbers in
+// ip6_tables.h), and the hook.
+const (
+	getInfo     = 64
+	getEntries  = 65
+	hookForward = 2
+)
+
+// layout is where struct ipt_entry and ip6t_entry keep what is read of them.
+type layout struct {
+	family, level int
+	names         string // the file in /proc/net that names the tables
+	targetAt      int    // u16 target_offset, followed by u16 next_offset
+}
+
+func layoutOf(ipv6 bool) layout {
+	if ipv6 {
+		return layout{unix.AF_INET6, unix.IPPROTO_IPV6, "ip6_tables_names", 140}
+	}
+	return layout{unix.AF_INET, unix.IPPROTO_IP, "ip_tables_names", 88}
+}
+
+// ErrMalformed is wrapped by the error of entries that do not hold together.
+var ErrMalformed = errors.New("malformed table")
+
+// ReadForward reads the chain in the namespace ns; nil if there is no such
+// table. To ask for a table that is not there would make the kernel make it, so
+// that /proc is asked first.
+func ReadForward(ns *os.File, ipv6 bool) (*Forward, error) {
+	l := layoutOf(ipv6)
+	var out *Forward
+	err := netns.Do(ns, func() error {
+		names, err := os.ReadFile("/proc/thread-self/net/" + l.names)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd) //nolint:errcheck // nothing was written
+		f, err := read(fd, l)
+		out = &f
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", strings.TrimSuffix(l.names, "_names"), err)
+	}
+	return out, nil
+}
+
+// info is struct ipt_getinfo, less the name before it.
+type info struct {
+	ValidHooks uint32
+	HookEntry  [5]uint32
+	Underflow  [5]uint32
+	NumEntries uint32
+	Size       uint32
+}
+
+const (
+	nameSize  = 32
+	infoSize  = nameSize + 4*13
+	entriesAt = 40      // in struct ipt_get_entries: name, size, padding
+	maxSize   = 1 << 24 // of a table that is still read
+)
+
+func read(fd int, l layout) (Forward, error) {
+	request := append([]byte("filter"), make([]byte, infoSize-len("filter"))...)
+	if err := getsockopt(fd, l.level, getInfo, request); err != nil {
+		return Forward{}, err
+	}
+	var in info
+	if err := binary.Read(bytes.NewReader(request[nameSize:]), binary.NativeEndian, &in); err != nil {
+		return Forward{}, err
+	}
+	if in.Size > maxSize {
+		return Forward{}, fmt.Errorf("%d bytes of rules: %w", in.Size, unix.E2BIG)
+	}
+	request = append([]byte("filter"), make([]byte, entriesAt+int(in.Size)-len("filter"))...)
+	binary.NativeEndian.PutUint32(request[nameSize:], in.Size)
+	if err := getsockopt(fd, l.level, getEntries, request); err != nil {
+		return Forward{}, err
+	}
+	return l.forward(request[entriesAt:], in.HookEntry[hookForward], in.Underflow[hookForward])
+}
+
+// forward counts the rules from the first of the chain to its policy, which is
+// the last.
+func (l layout) forward(table []byte, first, policy uint32) (Forward, error) {
+	var f Forward
+	for at := first; at != policy; f.Rules++ {
+		_, next, ok := l.offsets(table, at)
+		if !ok || next == 0 || at > policy {
+			return f, ErrMalformed
+		}
+		at += next
+	}
+	target, _, ok := l.offsets(table, policy)
+	const verdictAt = 32 // behind struct xt_entry_target
+	at := int(policy) + int(target) + verdictAt
+	if !ok || at+4 > len(table) {
+		return f, ErrMalformed
+	}
+	// A verdict is kept as -verdict-1: NF_DROP is 0, NF_ACCEPT 1.
+	switch v := int32(binary.NativeEndian.Uint32(table[at:])); v {
+	case -1:
+		f.Policy = "drop"
+	case -2:
+		f.Policy = "accept"
+	default:
+		return f, fmt.Errorf("policy %d: %w", v, ErrMalformed)
+	}
+	return f, nil
+}
+
+// offsets gives where the target of an entry and the next entry begin.
+func (l layout) offsets(table []byte, at uint32) (target, next uint32, ok bool) {
+	end := uint64(at) + uint64(l.targetAt) + 4
+	if end > uint64(len(table)) {
+		return 0, 0, false
+	}
+	b := table[int(at)+l.targetAt:]
+	return uint32(binary.NativeEndian.Uint16(b)), uint32(binary.NativeEndian.Uint16(b[2:])), true
+}
+
+func getsockopt(fd, level, name int, b []byte) error {
+	size := uint32(len(b))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(unsafe.Pointer(&size)), 0)
+	runtime.KeepAlive(b)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

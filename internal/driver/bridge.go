@@ -22,6 +22,7 @@ func planNetwork(n *api.Network, v View) []kernel.Object {
 		objs = append(objs, kernel.Address{NS: kernel.Host, Dev: dev, Prefix: netip.PrefixFrom(s.Gateway, s.Subnet.Bits())})
 	}
 	objs = append(objs, bridgeSysctls(n, v)...)
+	objs = append(objs, planDoors(n, v)...)
 	return append(append(objs, bridgeElements(n)...), loopback(n, v)...)
 }
 

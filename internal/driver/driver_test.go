@@ -99,6 +99,18 @@ func TestGolden(t *testing.T) {
 		"sysctl": func(v *View) {
 			v.Endpoints[EndpointID{"web", "eth0"}].Sysctls = map[string]string{"net/ipv4/conf/eth0/log_martians": "1"}
 		},
+		"doors": func(v *View) {
+			v.Networks["back"].GatewayMode, v.Networks["back"].Internal = api.GatewayRouted, false
+			v.Host.Cooperate, v.Host.Ways = true, []string{"eth0"}
+			v.Host.Doors = []kernel.Door{
+				{Program: kernel.DoorUFW, Family: "ip", Table: "filter", Chain: "ufw-user-forward"},
+				{Program: kernel.DoorDocker, Family: "ip6", Table: "filter", Chain: "DOCKER-USER"},
+				{Program: kernel.DoorFirewalld},
+			}
+		},
+		"doors-shut": func(v *View) {
+			v.Host.Ways, v.Host.Doors = []string{"eth0"}, []kernel.Door{{Program: kernel.DoorFirewalld}}
+		},
 		"priority": func(v *View) { v.Endpoints[EndpointID{"web", "eth1"}].GwPriority = 1 },
 		"adopted":  func(v *View) { v.Sandboxes["web"].Origin, v.Sandboxes["web"].Cookie = api.OriginAdopted, 4711 },
 		"down": func(v *View) {

@@ -19,8 +19,8 @@ import (
 	rules "github.com/towpath/towpath/internal/nft"
 )
 
-// tableID names a table.
-type tableID struct {
+// foreignTable names a table of others.
+type foreignTable struct {
 	family rules.Family
 	name   string
 }
@@ -34,8 +34,8 @@ type foreign struct {
 	upTo     uint32        // the last generation that notifications told of
 	news     chan struct{} // closed and replaced with each
 	all      bool          // everything is to be read
-	stale    map[tableID]bool
-	forwards map[tableID]rules.TableDef // tables with a base chain at hook forward
+	stale    map[foreignTable]bool
+	forwards map[foreignTable]rules.TableDef // tables with a base chain at hook forward
 	now      *kernel.Foreign
 }
 
@@ -76,7 +76,7 @@ func (k *Kernel) Foreign(ctx context.Context) (*kernel.Foreign, error) {
 	return f.now, nil
 }
 
-func compareTables(a, b tableID) int {
+func compareTables(a, b foreignTable) int {
 	if a.family != b.family {
 		return int(a.family) - int(b.family)
 	}
@@ -126,9 +126,9 @@ func (k *Kernel) readStale(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	have := map[tableID]rules.TableDef{}
+	have := map[foreignTable]rules.TableDef{}
 	for _, ch := range bases {
-		id := tableID{ch.Family, ch.Table}
+		id := foreignTable{ch.Family, ch.Table}
 		if _, done := have[id]; done || ch.Hook != "forward" || ch.Table == tableName {
 			continue
 		}
@@ -145,7 +145,7 @@ func (k *Kernel) readStale(ctx context.Context) (changed bool, err error) {
 		}
 		have[id] = def
 	}
-	f.forwards, f.all, f.stale = have, false, map[tableID]bool{}
+	f.forwards, f.all, f.stale = have, false, map[foreignTable]bool{}
 	return true, nil
 }
 
@@ -187,13 +187,13 @@ func (f *foreign) told(e nft.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, t := range e.Touched {
-		id := tableID{t.Family, t.Table}
+		id := foreignTable{t.Family, t.Table}
 		_, forwards := f.forwards[id]
 		if t.Table == tableName || !forwards && t.Kind != "chain" && t.Kind != "table" {
 			continue
 		}
 		if f.stale == nil {
-			f.stale = map[tableID]bool{}
+			f.stale = map[foreignTable]bool{}
 		}
 		f.stale[id] = true
 	}

@@ -5,8 +5,6 @@ package nft
 import (
 	"context"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // Generation gives the number of the ruleset's generation in the namespace:
@@ -27,28 +25,12 @@ func (c *Conn) Generation(ctx context.Context) (uint32, error) {
 }
 
 func (c *Conn) generation() (uint32, error) {
-	c.seq++
-	seq := c.seq
-	if err := c.send(appendMessage(nil, subsysNFTables<<8|msgGetGen, 0, seq, 0, 0, nil)); err != nil {
+	m, err := c.ask(msgGetGen, 0, nil)
+	if err != nil {
 		return 0, err
 	}
-	for {
-		msgs, err := receive(c.raw, c.buf)
-		if err != nil {
-			return 0, err
-		}
-		for _, m := range msgs {
-			switch {
-			case m.seq != seq:
-			case m.typ == unix.NLMSG_ERROR:
-				errno, _ := m.ack()
-				return 0, errno
-			default:
-				g, err := decodeGeneration(m.attrs())
-				return g.id, err
-			}
-		}
-	}
+	g, err := decodeGeneration(m.attrs())
+	return g.id, err
 }
 
 // generation is the content of NFT_MSG_NEWGEN.

@@ -66,9 +66,11 @@ type Network struct {
 	Labels  map[string]string `json:"labels"`
 	Options map[string]string `json:"options"`
 
-	// Endpoints and Status are filled in answers and never stored.
+	// Endpoints and Status are filled in answers and never stored; Warnings in
+	// the answer that made it: what stands in the way, and what to do.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	Status    *Status    `json:"status,omitempty"`
+	Warnings  []string   `json:"warnings,omitempty"`
 }
 
 // Has4 reports whether the network has an IPv4 subnet.

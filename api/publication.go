@@ -22,9 +22,11 @@ type Publication struct {
 	From     []netip.Prefix `json:"from"`
 
 	// State is "ready", "conflict", "waiting" or "error"; Message says why.
-	// They are filled in answers and never stored.
-	State   string `json:"state,omitempty"`
-	Message string `json:"message,omitempty"`
+	// Warnings are what stands in the way of one that is ready. They are filled in
+	// answers and never stored.
+	State    string   `json:"state,omitempty"`
+	Message  string   `json:"message,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // ID is what tells publications of a host apart, and names them.

@@ -63,7 +63,7 @@ func arrows() []arrow {
 		{from: "internal/metrics", to: []string{"github.com/prometheus/..."}},
 		{from: "internal/fault", to: []string{"internal/store"}},
 		{from: "internal/reconcile", to: []string{"api", "internal/driver", "internal/kernel", "internal/nft"}},
-		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/firewall", "internal/kernel", "internal/reconcile"}},
+		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/firewall", "internal/kernel", "internal/nft", "internal/reconcile"}},
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 
@@ -72,6 +72,7 @@ func arrows() []arrow {
 		{from: "internal/ports", to: []string{"api", "internal/kernel", netlink, unix}},
 		{from: "internal/dns", to: []string{"api", "golang.org/x/net/..."}},
 		{from: "internal/trace/...", to: []string{"api", "internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", "internal/trace/...", netlink, unix}},
+		{from: "internal/firewalld", to: []string{"github.com/godbus/dbus/..."}},
 		{from: "internal/spawn", to: []string{"api", netlink, unix}},
 		{from: "internal/term", to: []string{"api", "golang.org/x/term"}},
 		{from: "internal/testnet", to: []string{"internal/linux/...", netlink, unix}},
@@ -95,7 +96,7 @@ func daemonParts() []string {
 	return []string{
 		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/owner", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
-		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/server", "internal/linux/...",
+		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
 		"github.com/coreos/go-systemd/...", unix,
 	}

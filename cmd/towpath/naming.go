@@ -54,14 +54,16 @@ func (e *extraHosts) String() string { return strings.Join(e.texts, ",") }
 // Type is the form of a host in the help text.
 func (e *extraHosts) Type() string { return "NAME:IP" }
 
-// told prints the warnings of an answer, unless they are in the document that
+// told prints the warnings of an answer, each once, unless they are in the document that
 // is printed.
 func (c *cli) told(warnings []string) {
 	if c.json {
 		return
 	}
-	for _, w := range warnings {
-		c.warn("%s", w)
+	for i, w := range warnings {
+		if !slices.Contains(warnings[:i], w) {
+			c.warn("%s", w)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ func (c *cli) networkCreate() *cobra.Command {
 				return c.ops(c.client().DryRun().CreateNetwork(cmd.Context(), spec))
 			}
 			n, err := c.client().CreateNetwork(cmd.Context(), spec)
+			c.told(n.Warnings)
 			return c.made(n.Name, n, err)
 		},
 	}

@@ -113,6 +113,11 @@ func (c *cli) port() *cobra.Command {
 
 // printPublications prints one line a publication, in the form of docker port.
 func (c *cli) printPublications(all []api.Publication) error {
+	var warnings []string
+	for _, p := range all {
+		warnings = append(warnings, p.Warnings...)
+	}
+	c.told(warnings)
 	if c.json {
 		return c.printJSON(all)
 	}
@@ -131,9 +136,6 @@ func (c *cli) printPublications(all []api.Publication) error {
 		}
 		if _, err := fmt.Fprintln(c.out, line); err != nil {
 			return err
-		}
-		if p.State == "ready" && p.Message != "" {
-			fmt.Fprintln(c.errs, "towpath: warning: "+p.Message)
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ type config struct {
 	publishAt        netip.Addr
 	upstreams        []netip.Addr
 	protect          bool
+	cooperate        bool
 	cleanup, tryOut  bool
 }
 
@@ -40,6 +41,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	upstreams := fs.StringArray("dns-upstream", nil, "server to ask for names of the world outside, instead of those in the host's resolv.conf; repeatable")
 	fs.StringVar(&c.group, "group", "", "group that may use the socket; that is root on the network")
 	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
+	cooperate := fs.String("cooperate", "auto", "auto: where firewalld, ufw or Docker would drop our traffic, use the doors they made for it (a zone, ufw's route chain, DOCKER-USER); off: only say so")
 	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&c.cleanup, "cleanup", false, "take everything of Towpath's down, put the host's settings back, and end")
 	fs.BoolVar(&c.tryOut, "check", false, "print the ops a start would apply, one a line, change nothing, and end")
@@ -58,14 +60,14 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 		fmt.Fprintln(stdout, "towpathd "+version)
 		return nil, 0
 	}
-	if err := c.check(fs.Args(), *pools, *upstreams, *protect, *publishAt); err != nil {
+	if err := c.check(fs.Args(), *pools, *upstreams, *protect, *cooperate, *publishAt); err != nil {
 		fmt.Fprintf(stderr, "towpathd: %v\n", err)
 		return nil, 1
 	}
 	return c, 0
 }
 
-func (c *config) check(args, pools, upstreams []string, protect, publishAt string) error {
+func (c *config) check(args, pools, upstreams []string, protect, cooperate, publishAt string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("argument %q is not expected; see --help", args[0])
 	}
@@ -75,6 +77,13 @@ func (c *config) check(args, pools, upstreams []string, protect, publishAt strin
 	case "off":
 	default:
 		return fmt.Errorf("--protect-tables %q is not known; use auto or off", protect)
+	}
+	switch cooperate {
+	case "auto":
+		c.cooperate = true
+	case "off":
+	default:
+		return fmt.Errorf("--cooperate %q is not known; use auto or off", cooperate)
 	}
 	if publishAt != "" {
 		a, err := netip.ParseAddr(publishAt)

@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/internal/engine"
 	"github.com/towpath/towpath/internal/event"
 	"github.com/towpath/towpath/internal/fault"
+	"github.com/towpath/towpath/internal/firewalld"
 	"github.com/towpath/towpath/internal/ipam"
 	"github.com/towpath/towpath/internal/linux"
 	"github.com/towpath/towpath/internal/metrics"
@@ -64,7 +65,11 @@ func (c *config) run(ctx context.Context) error {
 	defer db.Close() //nolint:errcheck // each commit is on disk when it returns
 	held := ports.New()
 	defer held.Close() //nolint:errcheck // ends with the process
-	k, err := linux.Open(linux.Config{RunDir: c.runDir, Ports: newHolder(held), Protect: c.protect, Pass: points.Hit, Log: log})
+	zones := &firewalld.Client{}
+	defer zones.Close() //nolint:errcheck // ends with the process
+	k, err := linux.Open(linux.Config{
+		RunDir: c.runDir, Ports: newHolder(held), Protect: c.protect, Cooperate: c.cooperate, Zones: zones, Pass: points.Hit, Log: log,
+	})
 	if err != nil {
 		return fmt.Errorf("open kernel: %w", err)
 	}
@@ -97,6 +102,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.L
 		Live: func(ctx context.Context, s *api.Sandbox, eps []*api.Endpoint) (*api.Live, error) {
 			return live(ctx, k, s, eps)
 		},
+		Foreign:   k.Foreign,
 		PublishAt: c.publishAt, PortFree: portFree,
 		Pools: c.pools, BootID: boot, Log: log,
 		About: api.Version{Version: version, Kernel: kernelRelease(), Boot: boot},

@@ -42,8 +42,20 @@ func Reachable(p *api.Publication, v View) bool {
 // target is the address of the sandbox that a publication leads to in a family:
 // that of its first interface that is not on an internal network.
 func target(p *api.Publication, v4 bool, v View) (netip.Addr, bool) {
+	addr, _ := targetOn(p, v4, v)
+	return addr, addr.IsValid()
+}
+
+// TargetNetwork is the network over which a publication leads to its sandbox in
+// a family; nil if it does not.
+func TargetNetwork(p *api.Publication, v4 bool, v View) *api.Network {
+	_, n := targetOn(p, v4, v)
+	return n
+}
+
+func targetOn(p *api.Publication, v4 bool, v View) (netip.Addr, *api.Network) {
 	if p.HostIP.IsValid() && p.HostIP.Is4() != v4 {
-		return netip.Addr{}, false
+		return netip.Addr{}, nil
 	}
 	for _, e := range v.EndpointsOf(p.Sandbox) {
 		n := v.Networks[e.Network]
@@ -52,11 +64,11 @@ func target(p *api.Publication, v4 bool, v View) (netip.Addr, bool) {
 		}
 		for _, a := range e.Addresses {
 			if a.Addr().Is4() == v4 {
-				return a.Addr(), true
+				return a.Addr(), n
 			}
 		}
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}, nil
 }
 
 // holdAt is the address to bind a port's socket to: [::] takes the port of both

@@ -46,7 +46,7 @@ func (e *Engine) Connect(ctx context.Context, sandbox string, spec api.EndpointS
 	}
 	e.Tell(api.Event{Kind: "endpoint", Name: id.Sandbox + "/" + id.Ifname, Action: "connect", Detail: "network " + spec.Network})
 	made := e.endpoint(out.view.Endpoints[id])
-	made.Warnings = api.NameWarnings(id.Sandbox, made)
+	made.Warnings = append(api.NameWarnings(id.Sandbox, made), e.warn(ctx, out.view, []string{made.Network})...)
 	return made, nil, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/ipam"
+	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/reconcile"
 	"github.com/towpath/towpath/internal/store"
 )
@@ -51,6 +52,9 @@ type Config struct {
 	Names Names
 	// HostResolv is what the host's resolv.conf says now.
 	HostResolv func() Resolv
+	// Foreign reads the forward chains of other programs, the same pointer as long
+	// as nothing changed; nil: nothing is said of them.
+	Foreign func(context.Context) (*kernel.Foreign, error)
 	// PublishAt is the address to publish at where none is given; the zero
 	// address is any.
 	PublishAt netip.Addr
@@ -69,8 +73,9 @@ type Config struct {
 // Engine holds the view of all objects and changes it.
 type Engine struct {
 	Config
-	loop *reconcile.Loop
-	life context.Context // the daemon's, for what outlives a request
+	loop    *reconcile.Loop
+	foreign chains
+	life    context.Context // the daemon's, for what outlives a request
 
 	mu   sync.Mutex // one verb at a time decides and commits
 	meta meta       // guarded by mu

@@ -35,7 +35,9 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec api.NetworkSpec, dry bo
 		return api.Network{}, nil, api.InOp(op, err)
 	}
 	e.Tell(api.Event{Kind: "network", Name: spec.Name, Action: "create"})
-	return e.network(out.view, spec.Name), nil, nil
+	n := e.network(out.view, spec.Name)
+	n.Warnings = e.warn(ctx, out.view, []string{n.Name})
+	return n, nil, nil
 }
 
 // draftNetwork checks a spec against what there is, and chooses device,

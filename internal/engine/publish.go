@@ -39,7 +39,11 @@ func (e *Engine) Publish(ctx context.Context, sandbox string, specs []api.Public
 	for _, id := range ids {
 		e.Tell(api.Event{Kind: "publication", Name: id, Action: "publish", Detail: "sandbox " + sandbox})
 	}
-	return e.publications(out.view, ids), nil, nil
+	made := e.publications(out.view, ids)
+	for i := range made {
+		made[i].Warnings = append(made[i].Warnings, e.warn(ctx, out.view, nil, made[i].ID())...)
+	}
+	return made, nil, nil
 }
 
 // draftPublications checks and chooses, and gives the IDs.
@@ -177,7 +181,7 @@ func (e *Engine) publications(v driver.View, ids []string) []api.Publication {
 			}
 		}
 		if p.Proto == "sctp" && !e.loop.Facts().SCTP {
-			p.Message = fmt.Sprintf("this kernel has no SCTP sockets: host port %d is not kept from others", p.HostPort)
+			p.Warnings = append(p.Warnings, fmt.Sprintf("this kernel has no SCTP sockets: host port %d is not kept from others", p.HostPort))
 		}
 		out = append(out, p)
 	}

@@ -49,6 +49,13 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from a
 	e.follow(e.life, s)
 	made := e.sandbox(out.view, s.Name)
 	e.files(&made)
+	var ids []string
+	for i := range made.Publications {
+		p := &made.Publications[i]
+		made.Warnings = append(made.Warnings, p.Warnings...)
+		ids = append(ids, p.ID())
+	}
+	made.Warnings = append(made.Warnings, e.warn(ctx, out.view, networksOf(out.view, s.Name), ids...)...)
 	return made, nil, nil
 }
 

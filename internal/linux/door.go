@@ -175,9 +175,10 @@ func entryOf(d kernel.Door, r rules.Rule) (kernel.Entry, bool) {
 			key = x.Key
 		case rules.Cmp:
 			name, _, _ := strings.Cut(string(x.Data), "\x00")
-			if key == rules.MetaIIfName {
+			switch key {
+			case rules.MetaIIfName:
 				e.In = name
-			} else if key == rules.MetaOIfName {
+			case rules.MetaOIfName:
 				e.Out = name
 			}
 		case rules.Unknown:

@@ -86,6 +86,7 @@ const (
 	ProtoTCP    uint8 = 6
 	ProtoUDP    uint8 = 17
 	ProtoICMPv6 uint8 = 58
+	ProtoSCTP   uint8 = 132
 )
 
 // NewPacket makes an IP packet with the transport header given, in a new

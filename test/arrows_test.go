@@ -51,7 +51,7 @@ func arrows() []arrow {
 		{from: "internal/walk", to: []string{"api", "internal/author", "internal/machine", "internal/nft"}, pure: true},
 		{from: "internal/owner", to: []string{"internal/machine"}, pure: true},
 		{from: "internal/topology", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
-		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
+		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/firewall", "internal/kernel", "internal/machine", "internal/nft", "internal/owner", "internal/topology"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},

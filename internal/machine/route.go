@@ -63,7 +63,10 @@ type Rule struct {
 	// IIf is "lo" for what the namespace itself sends.
 	IIf, OIf   string
 	Mark, Mask uint32
-	Not        bool // the rule is for what does not match
+	// IPProto and the ranges of ports, first and last.
+	IPProto            uint8
+	SrcPorts, DstPorts [2]uint16
+	Not                bool // the rule is for what does not match
 	// Action is that of the rule: Unicast looks Table up, others are the answer.
 	Action RouteType
 	Table  uint32

@@ -53,6 +53,8 @@ type Link struct {
 	Master int    // index of the bridge, bond or VRF it belongs to; 0: none
 	Group  uint32 // IFLA_GROUP
 	Alias  string // ifalias
+	// AltNames are other names it is known by.
+	AltNames []string
 
 	Flags uint32 // IFF_*
 	Up    bool   // set up by an administrator (IFF_UP)
@@ -73,7 +75,30 @@ type Link struct {
 	Bridge *Bridge // of a bridge
 	VXLAN  *VXLAN  // of a VXLAN
 	VLAN   uint16  // tag of a vlan
+	Table  uint32  // routing table of a vrf
 	Mode   uint32  // of a macvlan (MacvlanBridge, ...) or ipvlan (IPvlanL2, ...)
+
+	Stats *Stats // where LinkFilter.Stats asks for them
+}
+
+// Stats are the counters of a link (struct rtnl_link_stats64).
+type Stats struct {
+	RxPackets, TxPackets, RxBytes, TxBytes   uint64
+	RxErrors, TxErrors, RxDropped, TxDropped uint64
+	RxNoHandler                              uint64
+}
+
+// decodeStats reads IFLA_STATS64; nil if it is not all there.
+func decodeStats(b []byte) *Stats {
+	const noHandler = 23 // rx_nohandler's place, from 0
+	if len(b) < 8*(noHandler+1) {
+		return nil
+	}
+	at := func(i int) uint64 { return binary.NativeEndian.Uint64(b[8*i:]) }
+	return &Stats{
+		RxPackets: at(0), TxPackets: at(1), RxBytes: at(2), TxBytes: at(3),
+		RxErrors: at(4), TxErrors: at(5), RxDropped: at(6), TxDropped: at(7), RxNoHandler: at(noHandler),
+	}
 }
 
 // OperState is what RFC 2863 calls the operational state. Links that never tell,
@@ -104,6 +129,7 @@ type Bridge struct {
 type VXLAN struct {
 	VNI      uint32
 	Local    netip.Addr
+	Remote   netip.Addr // far end or group of what has no entry; zero: none
 	Port     uint16
 	Learning bool
 	Link     int // index of the device it sends through; 0: by route
@@ -114,12 +140,15 @@ type LinkFilter struct {
 	Master int    // its ports only; filtered in the kernel
 	Kind   string // filtered in the kernel
 	Group  uint32 // 0: any. Filtered here: the kernel has no such filter
+	Stats  bool   // read the counters too, which the kernel must sum up for each link
 }
 
 // Links lists links.
 func (c *Conn) Links(ctx context.Context, f LinkFilter) ([]Link, error) {
 	body, err := attributes(ifInfo(unix.AF_UNSPEC, 0, 0, 0), func(ae *netlink.AttributeEncoder) {
-		ae.Uint32(unix.IFLA_EXT_MASK, extFilterSkipStats)
+		if !f.Stats {
+			ae.Uint32(unix.IFLA_EXT_MASK, extFilterSkipStats)
+		}
 		if f.Master != 0 {
 			ae.Uint32(unix.IFLA_MASTER, uint32(f.Master))
 		}
@@ -228,6 +257,14 @@ func (l *Link) attribute(fam uint8, ad *netlink.AttributeDecoder) {
 		l.PeerIndex = int(ad.Uint32())
 	case unix.IFLA_LINK_NETNSID:
 		l.PeerNSID = int(ad.Int32())
+	case unix.IFLA_PROP_LIST:
+		inside(ad, func(in *netlink.AttributeDecoder) {
+			if in.Type() == unix.IFLA_ALT_IFNAME {
+				l.AltNames = append(l.AltNames, in.String())
+			}
+		})
+	case unix.IFLA_STATS64:
+		l.Stats = decodeStats(ad.Bytes())
 	case unix.IFLA_LINKINFO:
 		l.linkInfo(ad.Bytes())
 	case unix.IFLA_AF_SPEC:
@@ -276,6 +313,12 @@ func (l *Link) kindData(ad *netlink.AttributeDecoder) {
 		inside(ad, func(in *netlink.AttributeDecoder) {
 			if in.Type() == unix.IFLA_VLAN_ID {
 				l.VLAN = in.Uint16()
+			}
+		})
+	case "vrf":
+		inside(ad, func(in *netlink.AttributeDecoder) {
+			if in.Type() == unix.IFLA_VRF_TABLE {
+				l.Table = in.Uint32()
 			}
 		})
 	case "macvlan":
@@ -345,6 +388,8 @@ func (v *VXLAN) attribute(ad *netlink.AttributeDecoder) {
 		v.VNI = ad.Uint32()
 	case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
 		v.Local = toAddr(ad.Bytes())
+	case unix.IFLA_VXLAN_GROUP, unix.IFLA_VXLAN_GROUP6:
+		v.Remote = toAddr(ad.Bytes())
 	case unix.IFLA_VXLAN_PORT:
 		v.Port = binary.BigEndian.Uint16(append(ad.Bytes(), 0, 0))
 	case unix.IFLA_VXLAN_LEARNING:

@@ -40,7 +40,8 @@ type Rule struct {
 	Opaque bool
 }
 
-// Rules lists the rules of a family, 0: of both.
+// Rules lists the rules of a family, 0: of both. More than the Conn's limit are
+// an ErrTooMany beside the first ones.
 func (c *Conn) Rules(ctx context.Context, fam uint8) ([]Rule, error) {
 	families := []uint8{fam}
 	if fam == unix.AF_UNSPEC {
@@ -56,10 +57,10 @@ func (c *Conn) Rules(ctx context.Context, fam uint8) ([]Rule, error) {
 			r, err := decodeRule(b)
 			return r, true, err
 		})
-		if err != nil {
-			return nil, fmt.Errorf("list rules: %w", err)
-		}
 		out = append(out, rules...)
+		if err != nil {
+			return out, fmt.Errorf("list rules: %w", err)
+		}
 	}
 	return out, nil
 }

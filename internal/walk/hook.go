@@ -334,7 +334,18 @@ func (s *space) redirectTo(p *packet, in string) netip.Addr {
 	case p.is6():
 		return s.first6(in, p.dst.Addr())
 	}
-	return s.source4(in, netip.Addr{})
+	return s.first4(in)
+}
+
+// first4 is the first IPv4 address of a link: a redirection looks at no other
+// link, and without an address there the packet is dropped (nf_nat_redirect_ipv4).
+func (s *space) first4(dev string) netip.Addr {
+	for _, a := range s.Addresses {
+		if a.Dev == dev && a.Prefix.Addr().Is4() {
+			return a.Prefix.Addr()
+		}
+	}
+	return netip.Addr{}
 }
 
 // first6 is the first address of a link with the scope of another address.

@@ -62,6 +62,7 @@ func (w *world) compare(tally map[string]int) []string {
 	for _, ns := range w.spaces {
 		w.listen(r, ns)
 	}
+	w.look()
 	shots := w.shots(perWorld)
 	out, missing := w.round(r, shots, tally)
 	for i := range missing {
@@ -75,6 +76,16 @@ func (w *world) compare(tally map[string]int) []string {
 			out = append(out, w.difference(r, s))
 		}
 	}
+	// By now there are neighbours, learned addresses and connections, which must
+	// not matter to packets like those that were sent.
+	w.look()
+	for _, s := range shots {
+		s.id += unsent
+		want, path, err := expect(w.walker, s)
+		if err == nil {
+			out = append(out, w.readBack(s, want, path)...)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append(out, r.odd...)
@@ -86,9 +97,10 @@ func (w *world) round(r *record, shots []shot, tally map[string]int) (difference
 	want, paths := map[uint16]outcome{}, map[uint16]api.Path{}
 	for _, s := range shots {
 		var err error
-		if want[s.id], paths[s.id], err = w.expect(s); err != nil {
+		if want[s.id], paths[s.id], err = expect(w.walker, s); err != nil {
 			differences = append(differences, fmt.Sprintf("%s: %v\n%s", s, err, text(paths[s.id])))
 		}
+		differences = append(differences, w.readBack(s, want[s.id], paths[s.id])...)
 	}
 	r.add(shots)
 	w.shoot(r, shots, want)
@@ -112,9 +124,19 @@ func (w *world) round(r *record, shots []shot, tally map[string]int) (difference
 	return differences, missing
 }
 
+// readBack compares the walk through what was planned with that through what is
+// read back from the kernel.
+func (w *world) readBack(s shot, want outcome, planned api.Path) []string {
+	got, path, err := expect(w.seen, s)
+	if err == nil && (want.agrees(got) || !certain(path) || !certain(planned)) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s\n  planned:   %s\n  read back: %s, %v\n%s%s", s, want, got, err, text(planned), text(path))}
+}
+
 // difference tells what the walk says of a shot, and what was seen of it.
 func (w *world) difference(r *record, s shot) string {
-	want, path, _ := w.expect(s)
+	want, path, _ := expect(w.walker, s)
 	return fmt.Sprintf("%s\n  walk:   %s\n  kernel: %s\n%s", s, want, r.of(s), text(path))
 }
 

@@ -33,6 +33,10 @@ func (s shot) String() string {
 	return fmt.Sprintf("%s > %s/%s (port %d)", s.from, s.dst, s.proto, s.id)
 }
 
+// unsent is what the source ports of shots that are only walked are above those
+// that were sent.
+const unsent = 20000
+
 // firstID is the first source port: below are those that are listened on.
 const firstID = 20000
 
@@ -161,9 +165,9 @@ func (o outcome) String() string {
 }
 
 // expect walks the shot.
-func (w *world) expect(s shot) (outcome, api.Path, error) {
+func expect(w *walk.Walker, s shot) (outcome, api.Path, error) {
 	q := walk.Question{From: s.from, Src: netip.AddrPortFrom(s.src, s.id), Dst: s.dst, Proto: s.proto}
-	path, err := w.walker.Walk(q)
+	path, err := w.Walk(q)
 	if err != nil {
 		return outcome{}, path, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux"
+	"github.com/towpath/towpath/internal/linux/look"
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
@@ -30,6 +31,10 @@ type world struct {
 	spaces map[string]*testnet.NS // "host", "outside" and the sandboxes
 	walker *walk.Walker
 	host   machine.Host
+	run    string // directory of the sandboxes' namespaces
+	holder holder
+	// seen walks through what is there, as it is read back from the kernel.
+	seen *walk.Walker
 }
 
 // newWorld makes the namespaces and applies the plan as the daemon does.
@@ -106,11 +111,11 @@ func (w *world) tune(ns *testnet.NS, filter int) []kernel.Object {
 // apply plans, applies, and makes the walker of the same state.
 func (w *world) apply(more []kernel.Object) {
 	w.Helper()
-	run := w.runDir()
+	w.run, w.holder = w.runDir(), w.newHolder()
 	var k *linux.Kernel
 	w.spaces[kernel.Host].Do(w, func() error {
 		var err error
-		k, err = linux.Open(linux.Config{RunDir: run, Ports: w.holder(), Log: slog.New(slog.DiscardHandler), Pass: func(string) {}})
+		k, err = linux.Open(linux.Config{RunDir: w.run, Ports: w.holder, Log: slog.New(slog.DiscardHandler), Pass: func(string) {}})
 		return err
 	})
 	w.Cleanup(func() { k.Close() })
@@ -178,8 +183,31 @@ func (w *world) walkOf(want kernel.State) {
 	w.must(err)
 }
 
-// holder holds the ports of the host that are published, in its namespace.
-func (w *world) holder() holder {
+// look reads back what is there, and makes the walker of it.
+func (w *world) look() {
+	w.Helper()
+	h, err := look.Machine(w.Context(), look.Config{
+		Self: w.spaces[kernel.Host].F, RunDir: w.run, Limits: look.DefaultLimits(),
+		Named: map[string]*os.File{"outside": w.spaces["outside"].F},
+		Held: func(l machine.Listener) bool {
+			return w.holder.Holds(kernel.Socket{NS: kernel.Host, Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
+		},
+	})
+	w.must(err)
+	if len(h.Unread) > 0 {
+		w.Errorf("namespaces that could not be read: %v", h.Unread)
+	}
+	for _, s := range h.Spaces {
+		if len(s.Partial) > 0 {
+			w.Errorf("%s was not read whole: %v", s.Name, s.Partial)
+		}
+	}
+	w.seen, err = walk.New(h)
+	w.must(err)
+}
+
+// newHolder holds the ports of the host that are published, in its namespace.
+func (w *world) newHolder() holder {
 	h := ports.New()
 	w.Cleanup(func() { h.Close() })
 	return holder{h, w.spaces[kernel.Host]}

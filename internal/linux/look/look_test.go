@@ -166,12 +166,12 @@ func TestLimits(t *testing.T) {
 	}
 	filter(t, host, "table ip f { chain c { type filter hook forward priority 0; policy accept;\n"+strings.Repeat("counter\n", 64)+"} }")
 	limits := look.DefaultLimits()
-	limits.Objects = 32
+	limits.Objects = 4
 	h, err := look.Machine(t.Context(), look.Config{Self: host.F, Limits: limits})
 	must(t, err)
 	s := h.Space("host")
 	all := strings.Join(s.Partial, "\n")
-	if len(s.Routes) != 32 || !strings.Contains(all, "routes: list routes: more entries than the limit of 32") {
+	if len(s.Routes) != 4 || !strings.Contains(all, "routes: list routes: more entries than the limit of 4") {
 		t.Errorf("%d routes, partial:\n%s", len(s.Routes), all)
 	}
 	if !strings.Contains(all, "packet filter") || len(s.Tables) != 1 || s.Tables[0].Name != "f" {

@@ -52,6 +52,7 @@ func arrows() []arrow {
 		{from: "internal/owner", to: []string{"internal/machine"}, pure: true},
 		{from: "internal/topology", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
 		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/firewall", "internal/kernel", "internal/machine", "internal/nft", "internal/owner", "internal/topology"}, pure: true},
+		{from: "internal/reach", to: []string{"api", "internal/machine", "internal/nft", "internal/owner", "internal/topology", "internal/walk"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},
@@ -95,7 +96,7 @@ func arrows() []arrow {
 func daemonParts() []string {
 	return []string{
 		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/owner", "internal/walk",
-		"internal/topology", "internal/doctor", "internal/store", "internal/store/mem", "internal/store/bolt",
+		"internal/topology", "internal/doctor", "internal/reach", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
 		"github.com/coreos/go-systemd/...", unix,

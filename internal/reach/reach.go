@@ -1,0 +1,296 @@
+// Package reach tells who can reach whom on an observed machine: it follows one
+// packet of each class from each namespace to each other, and gathers those
+// that fare the same. Nothing is sent.
+package reach
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/owner"
+	"github.com/towpath/towpath/internal/topology"
+	"github.com/towpath/towpath/internal/walk"
+)
+
+// Ask is which part of the table is wanted.
+type Ask struct {
+	From, To string // as a map names them; "": all
+	Port     uint16 // 0: all
+}
+
+// maxWalks bounds a table: beyond it the question has to be narrower.
+const maxWalks = 50000
+
+// outside stands for machines beyond the uplinks.
+const outside = "outside"
+
+// Table follows the packets. Names that are not there are refused.
+func Table(ctx context.Context, h *machine.Host, names *owner.Names, ask Ask) (api.Reach, error) {
+	t := &table{h: h, ids: topology.IDs(h, names), ask: ask, out: api.Reach{Schema: api.ReachSchema, Rows: []api.ReachRow{}, Notes: []string{}}}
+	for _, name := range []string{ask.From, ask.To} {
+		if err := t.known(name); err != nil {
+			return api.Reach{}, err
+		}
+	}
+	var err error
+	if t.walker, err = walk.New(*h); err != nil {
+		return api.Reach{}, fmt.Errorf("prepare walk: %w", err)
+	}
+	questions := t.questions()
+	walks := 0
+	for _, q := range questions {
+		walks += len(q.classes)
+	}
+	if walks > maxWalks {
+		return api.Reach{}, api.Errorf(api.Invalid, "%d packets would have to be followed, and %d is the limit", walks, maxWalks).
+			WithFix("ask for less, with --from NAME or --to NAME")
+	}
+	for _, q := range questions {
+		if err := ctx.Err(); err != nil {
+			return api.Reach{}, err
+		}
+		if err := t.answer(q); err != nil {
+			return api.Reach{}, err
+		}
+	}
+	return t.out, nil
+}
+
+// table is one table in the making.
+type table struct {
+	h      *machine.Host
+	ids    map[string]string
+	ask    Ask
+	walker *walk.Walker
+	out    api.Reach
+}
+
+func (t *table) known(name string) error {
+	if name == "" || name == outside {
+		return nil
+	}
+	var all []string
+	for _, id := range t.ids {
+		if id == name {
+			return nil
+		}
+		all = append(all, id)
+	}
+	slices.Sort(all)
+	return api.Errorf(api.NotFound, "there is no namespace %q", name).WithFix("%s", "one of "+strings.Join(all, ", ")+", outside")
+}
+
+// question is a pair, and the classes of packets from one to the other.
+type question struct {
+	from    string // the namespace in the machine
+	link    string // the uplink, for packets from outside
+	src     netip.Addr
+	row     api.ReachRow // without an answer
+	classes []class
+}
+
+// class is a set of packets that no rule tells apart: of a protocol, and ports
+// from First to Last. The first stands for all.
+type class struct {
+	proto       string
+	first, last uint16
+}
+
+// questions are all that are asked.
+func (t *table) questions() []question {
+	var out []question
+	for _, from := range t.senders() {
+		if t.ask.From != "" && from.row.From != t.ask.From {
+			continue
+		}
+		for i := range t.h.Spaces {
+			out = append(out, t.toSpace(from, &t.h.Spaces[i])...)
+		}
+		out = append(out, t.toPublished(from)...)
+		out = append(out, t.toOutside(from)...)
+	}
+	return out
+}
+
+// senders are the namespaces that have an address, and who is outside.
+func (t *table) senders() []question {
+	var out []question
+	for i := range t.h.Spaces {
+		s := &t.h.Spaces[i]
+		if len(addresses(s)) > 0 {
+			out = append(out, question{from: s.Name, row: api.ReachRow{From: t.ids[s.Name]}})
+		}
+	}
+	if host := t.h.Space(machine.HostName); host != nil {
+		for _, v6 := range []bool{false, true} {
+			if up := uplink(host, v6); up != "" {
+				out = append(out, question{from: host.Name, link: up, src: stranger(v6), row: api.ReachRow{From: outside}})
+			}
+		}
+	}
+	return out
+}
+
+// stranger is an address that is nobody's (RFC 5737, RFC 3849).
+func stranger(v6 bool) netip.Addr {
+	if v6 {
+		return netip.MustParseAddr("2001:db8:ffff::1")
+	}
+	return netip.MustParseAddr("198.51.100.1")
+}
+
+// uplink is a link with a default route.
+func uplink(s *machine.Space, v6 bool) string {
+	for _, r := range s.Routes {
+		if r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == v6 && r.Table == machine.TableMain && r.Type == machine.Unicast {
+			return r.Dev
+		}
+	}
+	return ""
+}
+
+// addresses are those by which others know a namespace.
+func addresses(s *machine.Space) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range s.Addresses {
+		if addr := a.Prefix.Addr(); !addr.IsLoopback() && !addr.IsLinkLocalUnicast() && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// same reports whether a sender can send to an address by its family.
+func (q question) same(a netip.Addr) bool { return !q.src.IsValid() || q.src.Is4() == a.Is4() }
+
+// toSpace asks for each address of a namespace.
+func (t *table) toSpace(from question, to *machine.Space) []question {
+	if t.ask.To != "" && t.ids[to.Name] != t.ask.To || from.link == "" && to.Name == from.from {
+		return nil
+	}
+	sender := t.h.Space(from.from)
+	var out []question
+	for _, a := range addresses(to) {
+		q := from
+		q.row.To, q.row.Addr = t.ids[to.Name], a
+		if !q.same(a) || from.link == "" && !slices.ContainsFunc(addresses(sender), func(own netip.Addr) bool { return own.Is4() == a.Is4() }) {
+			continue
+		}
+		q.classes = t.classes(to)
+		out = append(out, q)
+	}
+	return out
+}
+
+// toPublished asks for the ports that the host publishes, at one of its addresses.
+func (t *table) toPublished(from question) []question {
+	host := t.h.Space(machine.HostName)
+	if host == nil {
+		return nil
+	}
+	var out []question
+	for _, p := range topology.PublishedIn(host) {
+		to := t.holder(p.To.Addr())
+		if p.First == 0 || t.ask.To != "" && to != t.ask.To || t.ask.Port != 0 && p.First != t.ask.Port && p.To.Port() != t.ask.Port {
+			continue
+		}
+		at := p.Addr
+		if !at.IsValid() {
+			at = t.hostAddress(from, p.To.Addr().Is6())
+		}
+		if !at.IsValid() || !from.same(at) || at.IsLoopback() && (from.link != "" || from.from != host.Name) {
+			continue
+		}
+		q := from
+		q.row.To, q.row.Addr, q.row.Port = to, at, p.First
+		q.classes = []class{{cmp.Or(p.Proto, "tcp"), p.First, p.Last}}
+		out = append(out, q)
+	}
+	return out
+}
+
+// holder names who has an address.
+func (t *table) holder(a netip.Addr) string {
+	for i := range t.h.Spaces {
+		if slices.Contains(addresses(&t.h.Spaces[i]), a) {
+			return t.ids[t.h.Spaces[i].Name]
+		}
+	}
+	return a.String()
+}
+
+// hostAddress is the host's at its uplink.
+func (t *table) hostAddress(from question, v6 bool) netip.Addr {
+	host := t.h.Space(machine.HostName)
+	dev := cmp.Or(from.link, uplink(host, v6))
+	for _, a := range host.Addresses {
+		if a.Dev == dev && a.Prefix.Addr().Is6() == v6 && !a.Prefix.Addr().IsLinkLocalUnicast() {
+			return a.Prefix.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// toOutside asks for what is beyond the uplinks.
+func (t *table) toOutside(from question) []question {
+	if t.ask.To != "" && t.ask.To != outside || from.link != "" {
+		return nil
+	}
+	var out []question
+	for _, v6 := range []bool{false, true} {
+		sender := t.h.Space(from.from)
+		if !slices.ContainsFunc(addresses(sender), func(a netip.Addr) bool { return a.Is6() == v6 }) {
+			continue
+		}
+		q := from
+		q.row.To, q.row.Addr = outside, stranger(v6)
+		q.classes = t.classes(nil)
+		out = append(out, q)
+	}
+	return out
+}
+
+// answer follows the packets of a question, and adds a row for each fate.
+func (t *table) answer(q question) error {
+	type fate struct {
+		verdict api.Verdict
+		reason  string
+		rule    api.Rule
+	}
+	rows := map[fate]*api.ReachRow{}
+	var order []fate
+	packets := map[fate][]class{}
+	for _, c := range q.classes {
+		ask := walk.Question{From: q.from, Link: q.link, Dst: netip.AddrPortFrom(q.row.Addr, c.first), Proto: c.proto}
+		if q.src.IsValid() {
+			ask.Src = netip.AddrPortFrom(q.src, 40000)
+		}
+		p, err := t.walker.Walk(ask)
+		if err != nil {
+			return err
+		}
+		t.out.Walks++
+		f := fate{verdict: p.Verdict, reason: p.Reason}
+		if p.Culprit != nil {
+			f.rule = *p.Culprit
+		}
+		if rows[f] == nil {
+			row := q.row
+			row.Verdict, row.Reason, row.Rule = p.Verdict, p.Reason, p.Culprit
+			row.Reaches = (p.Verdict == api.Delivered || p.Verdict == api.Refused) && !strings.Contains(p.Reason, "does not come back")
+			rows[f], order = &row, append(order, f)
+		}
+		packets[f] = append(packets[f], c)
+	}
+	for _, f := range order {
+		rows[f].Packets = words(packets[f])
+		t.out.Rows = append(t.out.Rows, *rows[f])
+	}
+	return nil
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/ipam"
@@ -46,25 +45,20 @@ func (processes) Exited(ctx context.Context, p api.Process) <-chan struct{} {
 
 // holder holds ports of the host as the kernel's sockets ask, and gives what
 // goes wrong its code.
-type holder struct {
-	ports *ports.Holder
-	mu    *sync.Mutex
-	held  map[kernel.Socket]bool
-}
+type holder struct{ ports *ports.Holder }
 
-func newHolder(p *ports.Holder) holder {
-	return holder{ports: p, mu: &sync.Mutex{}, held: map[kernel.Socket]bool{}}
+// port is what is held for a socket.
+func port(s kernel.Socket) ports.Port {
+	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count}
 }
 
 // Hold takes all of the ports or none.
 func (h holder) Hold(sockets []kernel.Socket) error {
 	var all []ports.Port
 	for _, s := range sockets {
-		all = append(all, ports.Port{Proto: s.Proto, Addr: s.Addr})
+		all = append(all, port(s))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	err := h.ports.HoldAll(all)
+	err := h.ports.Hold(all...)
 	var taken *ports.TakenError
 	var limit *ports.LimitError
 	switch {
@@ -72,42 +66,24 @@ func (h holder) Hold(sockets []kernel.Socket) error {
 		return api.Errorf(api.PortTaken, "%w", err).WithFix("stop that program, or choose another host port")
 	case errors.As(err, &limit):
 		return api.Errorf(api.Exhausted, "%w", err).WithFix("raise the limit: LimitNOFILE in the unit, or ulimit -n")
-	case err != nil:
-		return err
 	}
-	for _, s := range sockets {
-		h.held[s] = true
-	}
-	return nil
+	return err
 }
 
 // Release lets go of a port.
-func (h holder) Release(s kernel.Socket) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.held, s)
-	return h.ports.Release(s.Proto, s.Addr)
-}
+func (h holder) Release(s kernel.Socket) error { return h.ports.Release(port(s)) }
 
 // Holds reports whether a port is held.
-func (h holder) Holds(s kernel.Socket) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.held[s]
-}
+func (h holder) Holds(s kernel.Socket) bool { return h.ports.Holds(port(s)) }
 
 // portFree reports whether a run of ports can be had; no address is any.
 func portFree(proto string, at netip.Addr, first, count uint16) bool {
 	if !at.IsValid() {
 		at = netip.IPv6Unspecified()
 	}
-	var run []ports.Port
-	for i := range count {
-		run = append(run, ports.Port{Proto: proto, Addr: netip.AddrPortFrom(at, first+i)})
-	}
 	try := ports.New()
 	defer try.Close() //nolint:errcheck // nothing of it is kept
-	return proto == "sctp" || try.HoldAll(run) == nil
+	return proto == "sctp" || try.Hold(ports.Port{Proto: proto, Addr: netip.AddrPortFrom(at, first), Count: count}) == nil
 }
 
 func hostPrefixes(ctx context.Context, k *linux.Kernel) ([]ipam.Taken, error) {

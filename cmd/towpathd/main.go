@@ -68,7 +68,7 @@ func (c *config) run(ctx context.Context) error {
 	zones := &firewalld.Client{}
 	defer zones.Close() //nolint:errcheck // ends with the process
 	k, err := linux.Open(linux.Config{
-		RunDir: c.runDir, Ports: newHolder(held), Protect: c.protect, Cooperate: c.cooperate, Zones: zones, Pass: points.Hit, Log: log,
+		RunDir: c.runDir, Ports: holder{held}, Protect: c.protect, Cooperate: c.cooperate, Zones: zones, Pass: points.Hit, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("open kernel: %w", err)

@@ -9,9 +9,9 @@ import (
 	"github.com/towpath/towpath/internal/kernel"
 )
 
-// planPublication is one element a port and family in the maps that prerouting
-// and output translate by, and one socket a port, which keeps other programs of
-// the host from taking it.
+// planPublication is one element a family in the maps that prerouting and output
+// translate by, and one socket, which keeps other programs of the host from
+// taking the port; of a range each is one object for all its ports.
 func planPublication(p *api.Publication, v View) []kernel.Object {
 	var objs []kernel.Object
 	var targets []netip.Addr
@@ -20,16 +20,22 @@ func planPublication(p *api.Publication, v View) []kernel.Object {
 			targets = append(targets, to)
 		}
 	}
-	for i := range p.Count {
-		hostPort, port := p.HostPort+i, p.Port+i
-		for _, to := range targets {
-			objs = append(objs, publishElements(p, hostPort, netip.AddrPortFrom(to, port))...)
-		}
-		if p.Proto != "sctp" || v.Host.SCTP {
-			objs = append(objs, kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: netip.AddrPortFrom(holdAt(p, v.Host.IPv6), hostPort)})
-		}
+	for _, to := range targets {
+		objs = append(objs, publishElements(p, netip.AddrPortFrom(to, p.Port))...)
+	}
+	if p.Proto != "sctp" || v.Host.SCTP {
+		at := netip.AddrPortFrom(holdAt(p, v.Host.IPv6), p.HostPort)
+		objs = append(objs, kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: at, Count: span(p)})
 	}
 	return objs
+}
+
+// span is how many ports an object of the publication stands for; 0 for one.
+func span(p *api.Publication) uint16 {
+	if p.Count == 1 {
+		return 0
+	}
+	return p.Count
 }
 
 // Reachable reports whether a publication has anything to lead to.
@@ -84,32 +90,39 @@ func holdAt(p *api.Publication, ipv6 bool) netip.Addr {
 	}
 }
 
-// publishElements translate one port of the host in one family.
-func publishElements(p *api.Publication, hostPort uint16, to netip.AddrPort) []kernel.Object {
+// publishElements translate the ports of the host in one family.
+func publishElements(p *api.Publication, to netip.AddrPort) []kernel.Object {
 	family, all := "4", "0.0.0.0/0"
 	if to.Addr().Is6() {
 		family, all = "6", "::/0"
 	}
-	service := p.Proto + " . " + strconv.Itoa(int(hostPort))
+	service := p.Proto + " . " + strconv.Itoa(int(p.HostPort))
 	value := to.Addr().String() + " . " + strconv.Itoa(int(to.Port()))
 	anywhere := !p.HostIP.IsValid() || p.HostIP.IsUnspecified()
 	if len(p.From) == 0 && anywhere {
-		return []kernel.Object{element("publish"+family+"_any", service, value)}
+		return []kernel.Object{portElement(p, "publish"+family+"_any", service, value)}
 	}
 	host := all
 	if !anywhere {
 		host = p.HostIP.String()
 	}
 	if len(p.From) == 0 {
-		return []kernel.Object{element("publish"+family, host+" . "+service, value)}
+		return []kernel.Object{portElement(p, "publish"+family, host+" . "+service, value)}
 	}
 	var objs []kernel.Object
 	for _, from := range p.From {
 		if from.Addr().Is4() == to.Addr().Is4() {
-			objs = append(objs, element("publish"+family+"_from", fmt.Sprintf("%s . %s . %s", interval(from), host, service), value))
+			objs = append(objs, portElement(p, "publish"+family+"_from", fmt.Sprintf("%s . %s . %s", interval(from), host, service), value))
 		}
 	}
 	return objs
+}
+
+// portElement is the element for all ports of a publication.
+func portElement(p *api.Publication, set, elem, value string) kernel.Element {
+	e := element(set, elem, value)
+	e.Count = span(p)
+	return e
 }
 
 // interval writes a prefix as nft prints it within an interval set.

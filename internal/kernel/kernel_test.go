@@ -107,7 +107,11 @@ func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) 
 		add(Element{NS: Host, Family: "inet", Table: "towpath", Set: "same", Elem: fmt.Sprintf("%q", b), Value: pick("verdict", "accept", "jump icc_off")})
 	}
 	if rapid.Bool().Draw(t, label+"host socket") {
-		add(Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080")})
+		add(Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080"), Count: uint16(rapid.SampledFrom([]int{0, 3}).Draw(t, label+"ports"))})
+	}
+	if rapid.Bool().Draw(t, label+"range") {
+		add(Set{NS: Host, Family: "inet", Table: "towpath", Name: "published", Type: "inet_proto . inet_service : ipv4_addr . inet_service"})
+		add(Element{NS: Host, Family: "inet", Table: "towpath", Set: "published", Elem: "tcp . 98", Value: pick("target", "10.0.0.2 . 8080", "10.0.0.3 . 8080"), Count: 5})
 	}
 	add(Sysctl{NS: Host, Name: "net/ipv4/ip_forward", Value: pick("forward", "0", "1")})
 }
@@ -156,13 +160,65 @@ func TestParseReadsString(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, s)
 		}
-		for k, o := range s {
+		for k, o := range flat(s) {
 			if got[k] != o {
 				t.Fatalf("read %v, want %v", got[k], o)
 			}
 		}
-		if len(got) != len(s) {
-			t.Fatalf("read %d objects of %d", len(got), len(s))
+		if len(got) != len(flat(s)) {
+			t.Fatalf("read %d objects of %d", len(got), len(flat(s)))
+		}
+	})
+}
+
+// flat is a state with an object for each element of a range: the page does not
+// tell a range from its elements.
+func flat(s State) State {
+	out := State{}
+	for k, o := range s {
+		e, isElement := o.(Element)
+		if !isElement {
+			out[k] = o
+			continue
+		}
+		for one := range e.Each() {
+			out[one.Key()] = one
+		}
+	}
+	return out
+}
+
+// TestRange: what is missing of a range is told by its elements, and so is what
+// is there.
+func TestRange(t *testing.T) {
+	whole := Element{NS: Host, Family: "inet", Table: "towpath", Set: "published", Elem: "tcp . 9998", Value: "10.0.0.2 . 80", Count: 4}
+	if got, want := whole.String(), "element inet towpath published { tcp . 9998-10001 : 10.0.0.2 . 80-83 }"; got != want {
+		t.Errorf("a range is written %s, want %s", got, want)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		there := rapid.SliceOfN(rapid.Bool(), 4, 4).Draw(t, "there")
+		part := whole.Present(there)
+		if part.Key() != whole.Key() || (part == whole) != !slices.Contains(there, false) {
+			t.Fatalf("%v is %v", there, part)
+		}
+		var present, missing []string
+		for i, is := range there {
+			one := fmt.Sprintf("tcp . %d : 10.0.0.2 . %d", 9998+i, 80+i)
+			if is {
+				present = append(present, one)
+			} else {
+				missing = append(missing, one)
+			}
+		}
+		var gotPresent, gotMissing []string
+		for e := range part.Each() {
+			gotPresent = append(gotPresent, e.text())
+		}
+		for i := range part.Missing() {
+			gotMissing = append(gotMissing, part.At(i).text())
+		}
+		if !slices.Equal(present, gotPresent) || !slices.Equal(missing, gotMissing) {
+			t.Fatalf("%v: there %q, missing %q; want %q and %q", there, gotPresent, gotMissing, present, missing)
 		}
 	})
 }

@@ -140,6 +140,8 @@ type Socket struct {
 	NS    string
 	Proto string // "tcp" (listening) or "udp"
 	Addr  netip.AddrPort
+	// Count above 1 makes it one socket for each of so many ports, from Addr's on.
+	Count uint16
 }
 
 // Flows are the connections of an address in conntrack: they may be there as
@@ -163,7 +165,15 @@ type Chain struct{ NS, Family, Table, Name, Base, Rules string }
 
 // Element is one element of a set or map, in nft's notation: Elem the key,
 // Value what a map gives for it.
-type Element struct{ NS, Family, Table, Set, Elem, Value string }
+type Element struct {
+	NS, Family, Table, Set, Elem, Value string
+	// Count above 1 makes it so many elements: the ports with which key and
+	// value end count up.
+	Count uint16
+	// Lacks says which of these are not there: their places, "3,5-7". No plan
+	// has it; a range that was observed may.
+	Lacks string
+}
 
 func linkKey(ns, dev string) Key { return Key{ns, KindLink, dev} }
 
@@ -289,7 +299,7 @@ func (s Sysctl) Parents() []Key {
 func (s Sysctl) Needs() []Key { return nil }
 
 // Key is protocol and address.
-func (s Socket) Key() Key { return Key{s.NS, KindSocket, s.Proto + " " + s.Addr.String()} }
+func (s Socket) Key() Key { return Key{s.NS, KindSocket, s.Proto + " " + s.text()} }
 
 // Parents is empty even in a sandbox: an open socket keeps its namespace
 // alive, so it must be closed first and never goes by itself.
@@ -339,7 +349,7 @@ func (c Chain) Needs() []Key { return nil }
 
 // Key is the element in its set.
 func (e Element) Key() Key {
-	return Key{e.NS, KindElement, e.Family + " " + e.Table + " " + e.Set + " " + e.Elem}
+	return Key{e.NS, KindElement, e.Family + " " + e.Table + " " + e.Set + " " + spanned(e.Elem, e.Count)}
 }
 
 // Parents is the set.

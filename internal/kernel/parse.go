@@ -225,8 +225,8 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 		if len(f) < 3 {
 			return nil, nil
 		}
-		addr, err := netip.ParseAddrPort(f[2])
-		return Socket{NS: ns, Proto: name, Addr: addr}, err
+		addr, count, err := parseSocket(f[2])
+		return Socket{NS: ns, Proto: name, Addr: addr, Count: count}, err
 	}
 	return nil, nil
 }

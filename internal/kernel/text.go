@@ -114,7 +114,7 @@ func DottedSysctl(path string) string {
 }
 
 // String is "socket udp 127.0.0.11:40053".
-func (s Socket) String() string { return "socket " + s.Proto + " " + s.Addr.String() }
+func (s Socket) String() string { return "socket " + s.Proto + " " + s.text() }
 
 // String is "flows of 172.20.0.2".
 func (f Flows) String() string { return "flows of " + f.Addr.String() }
@@ -156,16 +156,17 @@ func (c Chain) String() string {
 	return b.String() + " }"
 }
 
-// String is `element inet towpath leave { "tp-a" : accept }`.
+// String is `element inet towpath leave { "tp-a" : accept }`, for a range
+// `element inet towpath publish4_any { tcp . 80-89 : 172.20.0.2 . 8080-8089 }`.
 func (e Element) String() string {
 	return "element " + e.Family + " " + e.Table + " " + e.Set + " { " + e.text() + " }"
 }
 
 func (e Element) text() string {
 	if e.Value == "" {
-		return e.Elem
+		return spanned(e.Elem, e.Count)
 	}
-	return e.Elem + " : " + e.Value
+	return spanned(e.Elem, e.Count) + " : " + spanned(e.Value, e.Count)
 }
 
 // String is the state as a page: a section a namespace, one object a line,
@@ -209,13 +210,13 @@ func (s State) writeTable(b *strings.Builder, t Table, seen map[Key]bool) {
 	if t.Flags != "" {
 		fmt.Fprintf(b, "\t\tflags %s\n", t.Flags)
 	}
-	elems, devices := map[string][]Key{}, map[string][]string{}
+	elems, devices := map[string][]Element{}, map[string][]string{}
 	var parts []Key
 	for _, k := range s.Keys() {
 		switch o := s[k].(type) {
 		case Element:
 			if o.NS == t.NS && o.Family == t.Family && o.Table == t.Name {
-				elems[o.Set] = append(elems[o.Set], k)
+				elems[o.Set] = append(elems[o.Set], o)
 				seen[k] = true
 			}
 		case Hook:
@@ -236,7 +237,7 @@ func (s State) writeTable(b *strings.Builder, t Table, seen map[Key]bool) {
 		}
 		switch o := s[k].(type) {
 		case Set:
-			s.writeSet(b, o, elems[o.Name])
+			writeSet(b, o, elems[o.Name])
 		case Chain:
 			o.Base = withDevices(o.Base, devices[o.Name])
 			writeChain(b, o)
@@ -245,20 +246,21 @@ func (s State) writeTable(b *strings.Builder, t Table, seen map[Key]bool) {
 	b.WriteString("\t}\n")
 }
 
-func (s State) writeSet(b *strings.Builder, set Set, elems []Key) {
+func writeSet(b *strings.Builder, set Set, elems []Element) {
 	fmt.Fprintf(b, "\t\t%s %s {\n\t\t\ttype %s\n", set.noun(), set.Name, set.Type)
 	if set.Flags != "" {
 		fmt.Fprintf(b, "\t\t\tflags %s\n", set.Flags)
 	}
-	for i, k := range elems {
+	lines := elementLines(elems)
+	for i, line := range lines {
 		lead, end := "\t\t\t\t     ", ",\n"
 		if i == 0 {
 			lead = "\t\t\telements = { "
 		}
-		if i == len(elems)-1 {
+		if i == len(lines)-1 {
 			end = " }\n"
 		}
-		b.WriteString(lead + s[k].(Element).text() + end)
+		b.WriteString(lead + line + end)
 	}
 	b.WriteString("\t\t}\n")
 }

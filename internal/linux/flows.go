@@ -24,22 +24,29 @@ import (
 // produce is removed from conntrack, and nothing else is: entries of the same
 // ports that lead to addresses which are not the host's are others'.
 
-// mapping is what one element of the publish maps makes of a first packet.
+// mapping is what an element of the publish maps, or a range of them, makes of a
+// first packet.
 type mapping struct {
 	proto uint8
 	host  netip.Addr // not valid: any address of the host
 	v4    bool
-	port  uint16
-	from  netip.Prefix // not valid: from anywhere
-	to    netip.AddrPort
-	gone  bool // it led there, and does not any more
+	port  uint16         // the first
+	count uint16         // of ports
+	from  netip.Prefix   // not valid: from anywhere
+	to    netip.AddrPort // where the first port leads
+	gone  bool           // it led there, and does not any more
+}
+
+// target is where a connection that the mapping covers is led.
+func (m mapping) target(e ct.Entry) netip.AddrPort {
+	return netip.AddrPortFrom(m.to.Addr(), m.to.Port()+e.Orig.Dst.Port()-m.port)
 }
 
 // covers reports whether the mapping is about a connection. local says whether
 // an address is the host's.
 func (m mapping) covers(e ct.Entry, local func(netip.Addr) bool) bool {
 	dst := e.Orig.Dst
-	return m.proto == e.Proto && m.port == dst.Port() && m.v4 == dst.Addr().Is4() &&
+	return m.proto == e.Proto && dst.Port() >= m.port && dst.Port()-m.port < m.count && m.v4 == dst.Addr().Is4() &&
 		(m.host == dst.Addr() || !m.host.IsValid() && local(dst.Addr())) &&
 		(!m.from.IsValid() || m.from.Contains(e.Orig.Src.Addr()))
 }
@@ -71,19 +78,38 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 	if err != nil {
 		return err
 	}
-	byPort := map[[2]uint16][]mapping{}
-	for _, m := range changed {
-		key := [2]uint16{uint16(m.proto), m.port}
-		byPort[key] = append(byPort[key], m)
-	}
+	maps := byPort(changed)
 	return a.k.purge(ctx, func(e ct.Entry) bool {
-		for _, m := range byPort[[2]uint16{uint16(e.Proto), e.Orig.Dst.Port()}] {
-			if m.covers(e, local) {
-				return stale(e, m, ours)
-			}
-		}
-		return false
+		m, covered := maps.of(e, local)
+		return covered && stale(e, m, ours)
 	})
+}
+
+// portMaps are mappings by the ports they are about, sixteen to a key.
+type portMaps map[uint16][]mapping
+
+func byPort(all []mapping) portMaps {
+	p := portMaps{}
+	for _, m := range all {
+		for k := m.port / 16; k <= (m.port+m.count-1)/16; k++ {
+			p[k] = append(p[k], m)
+		}
+	}
+	return p
+}
+
+// of gives the mapping that is about a connection: one of now before one that is
+// gone and, like the rules, one for an address before one for all.
+func (p portMaps) of(e ct.Entry, local func(netip.Addr) bool) (found mapping, covered bool) {
+	for _, m := range p[e.Orig.Dst.Port()/16] {
+		if !m.covers(e, local) {
+			continue
+		}
+		if !covered || found.gone && !m.gone || found.gone == m.gone && m.host.IsValid() {
+			found, covered = m, true
+		}
+	}
+	return found, covered
 }
 
 // stale reports whether a connection that a mapping is about leads elsewhere
@@ -92,11 +118,11 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 func stale(e ct.Entry, m mapping, ours func(netip.Addr) bool) bool {
 	switch {
 	case m.gone:
-		return e.Reply.Src == m.to
+		return e.Reply.Src == m.target(e)
 	case e.Status&ct.DNAT == 0:
 		return true // it goes to the host itself
 	default:
-		return e.Reply.Src != m.to && ours(e.Reply.Src.Addr())
+		return e.Reply.Src != m.target(e) && ours(e.Reply.Src.Addr())
 	}
 }
 
@@ -165,7 +191,7 @@ func (k *Kernel) networks(ctx context.Context) (func(netip.Addr) bool, error) {
 func parseMapping(e kernel.Element) (mapping, error) {
 	parts := strings.Split(e.Elem, " . ")
 	to := strings.Split(e.Value, " . ")
-	m := mapping{v4: strings.HasPrefix(e.Set, "publish4")}
+	m := mapping{v4: strings.HasPrefix(e.Set, "publish4"), count: max(e.Count, 1)}
 	if len(parts) < 2 || len(to) != 2 {
 		return m, fmt.Errorf("element %s is no mapping", e)
 	}

@@ -68,7 +68,7 @@ func (o *observer) readTables(ctx context.Context, sp *space, ns string) error {
 			return err
 		}
 		objs := o.k.tableObjects(ns, def)
-		if ns != kernel.Host && len(objs) > len(o.in[ns])+sandboxObjects {
+		if ns != kernel.Host && len(objs)+countElements(def) > len(o.in[ns])+sandboxObjects {
 			continue
 		}
 		for _, obj := range objs {
@@ -80,8 +80,32 @@ func (o *observer) readTables(ctx context.Context, sp *space, ns string) error {
 				o.add(obj)
 			}
 		}
+		ranges := wanted[kernel.Element](o, ns)
+		for _, s := range def.Sets {
+			o.readElements(ns, s, stretchesOf(s.Set, ranges))
+		}
 	}
 	return nil
+}
+
+// readElements adds what is in a set: ranges that are wanted as such, and others
+// one by one. What is in the place of an element of a range is in its way, and
+// told even if nobody asked for it.
+func (o *observer) readElements(ns string, s rules.SetDef, ranges stretches) {
+	for _, e := range s.Elements {
+		taken, near := ranges.take(e)
+		if taken {
+			continue
+		}
+		elem, value, _ := strings.Cut(rules.FormatElement(s.Set, e), " : ")
+		obj := kernel.Element{NS: ns, Family: s.Family.String(), Table: s.Table, Set: s.Name, Elem: elem, Value: value}
+		if near || o.sweep || o.wants(obj) {
+			o.add(obj)
+		}
+	}
+	for _, obj := range ranges.seen() {
+		o.add(obj)
+	}
 }
 
 func (o *observer) asksRules(ns string, f rules.Family) bool {
@@ -90,7 +114,7 @@ func (o *observer) asksRules(ns string, f rules.Family) bool {
 	})
 }
 
-// tableObjects turns what was read into objects.
+// tableObjects turns what was read into objects, but for the elements.
 func (k *Kernel) tableObjects(ns string, def rules.TableDef) []kernel.Object {
 	t := def.Table
 	family := t.Family.String()
@@ -101,10 +125,6 @@ func (k *Kernel) tableObjects(ns string, def rules.TableDef) []kernel.Object {
 	objs := []kernel.Object{kernel.Table{NS: ns, Family: family, Name: t.Name, Flags: flags}}
 	for _, s := range def.Sets {
 		objs = append(objs, kernel.Set{NS: ns, Family: family, Table: t.Name, Name: s.Name, Type: setType(s.Set), Flags: setFlags(s.Set)})
-		for _, e := range s.Elements {
-			elem, value, _ := strings.Cut(rules.FormatElement(s.Set, e), " : ")
-			objs = append(objs, kernel.Element{NS: ns, Family: family, Table: t.Name, Set: s.Name, Elem: elem, Value: value})
-		}
 	}
 	for _, c := range def.Chains {
 		var text strings.Builder
@@ -122,6 +142,15 @@ func (k *Kernel) tableObjects(ns string, def rules.TableDef) []kernel.Object {
 		objs = append(objs, chain)
 	}
 	return objs
+}
+
+// countElements counts those of all sets.
+func countElements(def rules.TableDef) int {
+	n := 0
+	for _, s := range def.Sets {
+		n += len(s.Elements)
+	}
+	return n
 }
 
 func setType(s rules.Set) string {

@@ -4,12 +4,15 @@ package linux_test
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/nft"
 	rules "github.com/towpath/towpath/internal/nft"
@@ -209,4 +212,78 @@ func TestManyElements(t *testing.T) {
 	h.agrees(want)
 	h.put(want, have)
 	h.agrees(have)
+}
+
+// TestRange: a range of ports is one object, whose elements are in the kernel
+// one by one; what is lost or changed of them is told and put right, alone.
+func TestRange(t *testing.T) {
+	h := newHost(t, false)
+	v, _ := h.small()
+	v.Publications["*:8000-8099/udp"] = &api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "udp", From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	v.Publications["*:8000-8099/tcp"] = &api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "tcp"}
+	want := plan(t, v)
+	h.put(nil, want)
+	h.agrees(want)
+	any4 := h.set("publish4_any")
+	part := func(lines ...string) []rules.Element {
+		var out []rules.Element
+		for _, line := range lines {
+			e, err := rules.ParseElement(any4, line)
+			must(t, err)
+			out = append(out, e)
+		}
+		return out
+	}
+	h.commit(func(b *nft.Batch) {
+		b.DeleteElements(any4, part("tcp . 8001 : 0.0.0.0 . 0", "tcp . 8098 : 0.0.0.0 . 0"))
+		b.AddElements(any4, part("tcp . 8098 : 198.51.100.1 . 1"))
+	})
+	for _, sweep := range []bool{false, true} {
+		ops := kernel.Diff(h.see(want, sweep), want)
+		var got []string
+		for _, op := range ops {
+			got = append(got, op.String())
+		}
+		lines := []string{
+			"- host: element inet towpath publish4_any { tcp . 8098 : 198.51.100.1 . 1 }",
+			"~ host: element inet towpath publish4_any { tcp . 8000-8099 : 172.20.0.2 . 9000-9099 }",
+		}
+		if diff := cmp.Diff(lines, got); diff != "" {
+			t.Errorf("with sweep=%t to do (-want +got):\n%s", sweep, diff)
+		}
+	}
+	h.put(h.see(want, false), want)
+	h.agrees(want)
+
+	// It leads elsewhere, and away again.
+	moved := want.Clone()
+	for k, o := range moved {
+		if e, ok := o.(kernel.Element); ok && e.Count > 1 && strings.HasPrefix(e.Set, "publish4") {
+			e.Value = "172.20.0.77 . 7000"
+			moved[k] = e
+		}
+	}
+	h.put(want, moved)
+	h.agrees(moved)
+	h.put(moved, want)
+	h.agrees(want)
+	delete(v.Publications, "*:8000-8099/udp")
+	delete(v.Publications, "*:8000-8099/tcp")
+	without := plan(t, v)
+	h.put(want, without)
+	h.agrees(without)
+}
+
+// set gives a set of the table as it is in the kernel.
+func (h *host) set(name string) rules.Set {
+	h.Helper()
+	all, err := h.rules().Sets(h.Context(), rules.FamilyInet, "towpath")
+	must(h, err)
+	for _, s := range all {
+		if s.Name == name {
+			return s
+		}
+	}
+	h.Fatalf("no set %s", name)
+	return rules.Set{}
 }

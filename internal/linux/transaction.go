@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -50,10 +51,49 @@ func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
 	return nil
 }
 
-// change commits ops as one transaction.
+// change commits ops as one transaction, if the socket takes one that large.
 func change(ctx context.Context, c *nft.Conn, ops []kernel.Op) error {
 	b := &transaction{ops: ops}
-	if err := b.build(ctx, c); err != nil {
+	if err := b.sort(ctx, c); err != nil {
+		return err
+	}
+	b.DeleteAll(b.out)
+	if err := b.structure(); err != nil {
+		return err
+	}
+	b.AddAll(b.in)
+	if err := b.hooks(kernel.Create); err != nil {
+		return err
+	}
+	err := c.Commit(ctx, &b.Batch)
+	if errors.Is(err, nft.ErrTooLarge) {
+		return b.inParts(ctx, c)
+	}
+	return err
+}
+
+// inParts is for a socket whose buffer cannot be raised (net.core.wmem_max holds
+// without CAP_NET_ADMIN in the initial user namespace): elements go and come in
+// parts, and when one is refused, those before it are taken back.
+func (b *transaction) inParts(ctx context.Context, c *nft.Conn) error {
+	b.Batch = nft.Batch{}
+	err := b.structure()
+	if err == nil && b.Len() == 0 {
+		err = c.Exchange(ctx, b.out, b.in)
+	} else if err == nil {
+		err = c.Exchange(ctx, b.out, nil)
+		if err == nil {
+			err = c.Commit(ctx, &b.Batch)
+		}
+		if err == nil {
+			err = c.Exchange(ctx, nil, b.in)
+		}
+	}
+	b.Batch = nft.Batch{}
+	if err == nil {
+		err = b.hooks(kernel.Create)
+	}
+	if err != nil {
 		return err
 	}
 	return c.Commit(ctx, &b.Batch)
@@ -85,53 +125,45 @@ type transaction struct {
 	nft.Batch
 	ops  []kernel.Op
 	sets map[tableID][]rules.Set
+	// out and in are the elements that go and come.
+	out, in []nft.Elements
 }
 
-// elements that go to one set in one message.
-type elements struct {
-	set  rules.Set
-	list []rules.Element
-}
-
-func (b *transaction) build(ctx context.Context, c *nft.Conn) error {
+// sort finds out which elements go and which come.
+func (b *transaction) sort(ctx context.Context, c *nft.Conn) error {
 	if err := b.findSets(ctx, c); err != nil {
 		return err
 	}
-	var out, in []elements
-	var err error
 	for _, op := range b.ops {
 		e, ok := op.Object.(kernel.Element)
 		if !ok {
 			continue
 		}
-		if op.Verb != kernel.Create { // replace is delete and add
-			old := e
-			if was, ok := op.Old.(kernel.Element); ok {
-				old = was
-			}
-			if out, err = b.collect(out, old); err != nil {
-				return err
-			}
-		}
-		if op.Verb != kernel.Delete {
-			if in, err = b.collect(in, e); err != nil {
-				return err
-			}
+		if err := b.element(op, e); err != nil {
+			return err
 		}
 	}
-	for _, e := range out {
-		b.DeleteElements(e.set, e.list)
-	}
-	if err := b.hooks(kernel.Delete); err != nil {
+	return nil
+}
+
+// element sorts one op on an element.
+func (b *transaction) element(op kernel.Op, e kernel.Element) (err error) {
+	was, changes := op.Old.(kernel.Element)
+	if changes && was.Lacks != "" && was.Value == e.Value { // the rest of a range
+		b.in, err = b.collect(b.in, e, was.Missing())
 		return err
 	}
-	if err := b.structure(); err != nil {
-		return err
+	if op.Verb != kernel.Create { // replace is delete and add
+		old := e
+		if changes {
+			old = was
+		}
+		b.out, err = b.collect(b.out, old, old.Places())
 	}
-	for _, e := range in {
-		b.AddElements(e.set, e.list)
+	if err == nil && op.Verb != kernel.Delete {
+		b.in, err = b.collect(b.in, e, e.Places())
 	}
-	return b.hooks(kernel.Create)
+	return err
 }
 
 // findSets gathers the types of the sets that elements belong to and rules
@@ -181,27 +213,23 @@ func (b *transaction) set(id tableID, name string) (rules.Set, bool) {
 	return b.sets[id][i], true
 }
 
-// collect puts an element with the others of its set.
-func (b *transaction) collect(all []elements, e kernel.Element) ([]elements, error) {
+// collect puts elements with the others of their set.
+func (b *transaction) collect(all []nft.Elements, e kernel.Element, places iter.Seq[uint16]) ([]nft.Elements, error) {
 	set, ok := b.set(tableOf(e), e.Set)
 	if !ok {
 		return nil, fmt.Errorf("set %s does not exist in table %s: %w", e.Set, e.Table, unix.ENOENT)
 	}
-	text := e.Elem
-	if e.Value != "" {
-		text += " : " + e.Value
-	}
-	parsed, err := rules.ParseElement(set, text)
+	first, err := parseElement(set, e)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(all, func(x elements) bool {
-		return x.set.Name == set.Name && x.set.Family == set.Family && x.set.Table == set.Table
+	i := slices.IndexFunc(all, func(x nft.Elements) bool {
+		return x.Set.Name == set.Name && x.Set.Family == set.Family && x.Set.Table == set.Table
 	})
 	if i < 0 {
-		all, i = append(all, elements{set: set}), len(all)
+		all, i = append(all, nft.Elements{Set: set}), len(all)
 	}
-	all[i].list = append(all[i].list, parsed)
+	all[i].List = append(all[i].List, expand(first, places)...)
 	return all, nil
 }
 
@@ -227,9 +255,12 @@ func parseSet(s kernel.Set) (rules.Set, error) {
 	return set, nil
 }
 
-// structure adds the ops on tables, chains and sets: chains are emptied before
-// anything is removed, and filled after everything is there.
+// structure takes hooks away, and adds the ops on tables, chains and sets: chains
+// are emptied before anything is removed, and filled after everything is there.
 func (b *transaction) structure() error {
+	if err := b.hooks(kernel.Delete); err != nil {
+		return err
+	}
 	for _, op := range b.ops {
 		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Delete {
 			b.DeleteTable(parseTable(t))

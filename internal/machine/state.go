@@ -76,8 +76,11 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 	case kernel.Neighbour:
 		s.addNeighbour(o, all)
 	case kernel.Socket:
-		if o.NS == HostName {
-			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: o.Addr.Addr(), Port: o.Addr.Port()})
+		if o.NS != HostName {
+			return nil
+		}
+		for a := range o.Each() {
+			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: a.Addr(), Port: a.Port()})
 		}
 	case kernel.Sysctl:
 		s.Sysctls[o.Name] = o.Value

@@ -39,7 +39,7 @@ func TestTakenNamesProcess(t *testing.T) {
 				if got := r.ask(t, "keep", proto, tc.has); got != "ok" {
 					t.Fatal(got)
 				}
-				err := n.hold(t, Port{proto, at(tc.want)})
+				err := n.hold(t, Port{Proto: proto, Addr: at(tc.want)})
 				var taken *TakenError
 				if !errors.As(err, &taken) || !errors.Is(err, unix.EADDRINUSE) {
 					t.Fatalf("hold: %v, want a TakenError", err)
@@ -70,7 +70,7 @@ func TestTakenByUnknown(t *testing.T) {
 		return unix.Bind(fd, &unix.SockaddrInet4{Port: 80})
 	})
 	defer unix.Close(fd)
-	err := n.hold(t, Port{"tcp", at("[::]:80")})
+	err := n.hold(t, Port{Proto: "tcp", Addr: at("[::]:80")})
 	if want := "hold tcp [::]:80: in use by another program"; err == nil || err.Error() != want {
 		t.Errorf("hold: %v, want %s", err, want)
 	}
@@ -228,16 +228,16 @@ func TestKernelWithoutIPv6(t *testing.T) {
 	testnet.Require(t, "netns")
 	h := New()
 	defer h.Close()
-	all, one := Port{"tcp", at("[::]:8080")}, Port{"tcp", at("[::1]:8081")}
+	all, one := Port{Proto: "tcp", Addr: at("[::]:8080")}, Port{Proto: "tcp", Addr: at("[::1]:8081")}
 	var errAll, errOne error
 	withoutSockets(t, 0, unix.AF_INET6, unix.EAFNOSUPPORT, func() {
-		errAll, errOne = h.HoldAll([]Port{all}), h.HoldAll([]Port{one})
+		errAll, errOne = h.Hold(all), h.Hold(one)
 	})
 	must(t, errAll)
 	if !errors.Is(errOne, unix.EAFNOSUPPORT) {
 		t.Errorf("hold %s: %v, want EAFNOSUPPORT", one, errOne)
 	}
-	if sa, err := unix.Getsockname(h.held[all]); err != nil || sa.(*unix.SockaddrInet4).Port != 8080 {
+	if sa, err := unix.Getsockname(int(h.sockets[all.slot()].fd)); err != nil || sa.(*unix.SockaddrInet4).Port != 8080 {
 		t.Errorf("bound to %v, %v", sa, err)
 	}
 	if !holds(h, all) {
@@ -251,13 +251,13 @@ func TestKernelWithoutSCTP(t *testing.T) {
 	defer h.Close()
 	var err error
 	withoutSockets(t, 2, unix.IPPROTO_SCTP, unix.EPROTONOSUPPORT, func() {
-		err = h.Hold("sctp", at("[::]:8080"))
+		err = h.Hold(Port{Proto: "sctp", Addr: at("[::]:8080")})
 	})
 	if !errors.Is(err, ErrNoSCTP) || !strings.Contains(err.Error(), "hold sctp [::]:8080") {
 		t.Errorf("hold: %v, want %v", err, ErrNoSCTP)
 	}
 	// The kernel of this machine has them or not.
-	if err := h.Hold("sctp", at("[::]:8080")); err != nil && !errors.Is(err, ErrNoSCTP) {
+	if err := h.Hold(Port{Proto: "sctp", Addr: at("[::]:8080")}); err != nil && !errors.Is(err, ErrNoSCTP) {
 		t.Error(err)
 	}
 }

@@ -62,7 +62,7 @@ func (n host) hold(t *testing.T, ports ...Port) error {
 	t.Helper()
 	var err error
 	n.Do(t, func() error {
-		err = n.h.HoldAll(ports)
+		err = n.h.Hold(ports...)
 		return nil
 	})
 	return err
@@ -174,7 +174,7 @@ func holdLimited(w []string) error {
 		return err
 	}
 	h := New()
-	err := h.HoldAll(run(w[2], int(n[3]), int(n[4])))
+	err := h.Hold(run(w[2], int(n[3]), int(n[4]))...)
 	held := len(h.Held())
 	cerr := h.Close()
 	var l unix.Rlimit
@@ -186,7 +186,7 @@ func holdLimited(w []string) error {
 func run(proto string, first, count int) []Port {
 	out := make([]Port, count)
 	for i := range out {
-		out[i] = Port{proto, netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(first+i))}
+		out[i] = Port{Proto: proto, Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(first+i))}
 	}
 	return out
 }

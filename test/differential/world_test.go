@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -223,17 +222,19 @@ type holder struct {
 func (h holder) Hold(list []kernel.Socket) error {
 	var all []ports.Port
 	for _, s := range list {
-		all = append(all, ports.Port{Proto: s.Proto, Addr: s.Addr})
+		all = append(all, port(s))
 	}
-	return netns.Do(h.host.F, func() error { return h.held.HoldAll(all) })
+	return netns.Do(h.host.F, func() error { return h.held.Hold(all...) })
 }
 
 // Release lets a port go.
-func (h holder) Release(s kernel.Socket) error { return h.held.Release(s.Proto, s.Addr) }
+func (h holder) Release(s kernel.Socket) error { return h.held.Release(port(s)) }
 
 // Holds reports whether a port is held.
-func (h holder) Holds(s kernel.Socket) bool {
-	return slices.Contains(h.held.Held(), ports.Port{Proto: s.Proto, Addr: s.Addr})
+func (h holder) Holds(s kernel.Socket) bool { return h.held.Holds(port(s)) }
+
+func port(s kernel.Socket) ports.Port {
+	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count}
 }
 
 // runDir is a directory for namespaces to be bound in; they are let go at the end.

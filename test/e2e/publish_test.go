@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/nft"
+	rules "github.com/towpath/towpath/internal/nft"
 	"github.com/towpath/towpath/internal/testnet"
 )
 
@@ -274,4 +278,76 @@ func knock(c net.Conn, wait time.Duration) string {
 		}
 	}
 	return ""
+}
+
+// TestLongRange: ten thousand ports are one object of the plan, and one of the
+// daemon's. They cost it little memory, no process and no thread.
+func TestLongRange(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.must("sandbox", "create", "web")
+	web, _ := w.sandbox("web")
+	w.tellSource(web, 29999)
+	w.must("publish", "web", "80") // what a first publication costs once
+	rules, resident, threads := w.rules(), w.status("VmRSS"), w.status("Threads")
+	began := time.Now()
+	r := w.towpath("publish", "web", "10000-19999:20000-29999")
+	if strings.Contains(r.stderr, "LimitNOFILE") {
+		t.Skipf("skip: needs a descriptor limit above 10 000: %s", r.stderr)
+	}
+	if r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	grown := w.status("VmRSS") - resident
+	t.Logf("published in %s, %d kB more resident", time.Since(began), grown)
+	if grown > 15_000 {
+		t.Errorf("%d kB more resident, want at most 15 MB", grown)
+	}
+	if more := w.status("Threads") - threads; more > 4 { // the runtime's own
+		t.Errorf("%d more threads", more)
+	}
+	if got := w.rules(); got != rules {
+		t.Errorf("%d rules with 10 001 publications, %d with one", got, rules)
+	}
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 19999), patience); err != nil {
+		t.Errorf("the last port: %v", err)
+	}
+	w.clean()
+	w.kill()
+	w.start()
+	w.clean()
+	t.Logf("%d kB resident after a new start", w.status("VmRSS"))
+	w.must("unpublish", "web", "10000-19999:20000-29999")
+	w.clean()
+}
+
+// status is a number of the daemon's /proc/PID/status.
+func (w *world) status(field string) int {
+	w.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.daemon.Process.Pid))
+	w.check(err)
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); f[0] == field+":" {
+			n, err := strconv.Atoi(f[1])
+			w.check(err)
+			return n
+		}
+	}
+	w.Fatalf("no %s in the status of the daemon", field)
+	return 0
+}
+
+// rules counts the rules of our table in the kernel.
+func (w *world) rules() int {
+	w.Helper()
+	c, err := nft.Dial(int(w.host.F.Fd()))
+	w.check(err)
+	defer c.Close()
+	table, err := c.ReadTable(w.Context(), rules.FamilyInet, "towpath")
+	w.check(err)
+	n := 0
+	for _, ch := range table.Chains {
+		n += len(ch.Rules)
+	}
+	return n
 }

@@ -35,7 +35,7 @@ lint: ## the linter is built from tools/go.mod on first use: some minutes
 demo: build ## a tour in throw-away namespaces
 	@go run ./test/demo bin
 
-bench: build ## the control plane beside the bare calls, some 2 minutes; BENCHFLAGS=-quick for less
+bench: build ## control plane and data path beside bare ones, some 3 minutes; BENCHFLAGS=-quick for less, -part path for one
 	@go run ./test/bench $(BENCHFLAGS) bin
 
 install: ## to DESTDIR and PREFIX; builds when bin/ is empty, so `make && sudo make install` works

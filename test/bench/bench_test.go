@@ -143,6 +143,7 @@ func TestParse(t *testing.T) {
 		{"-sizes 1001", "", nil},
 		{"-sizes ten", "", nil},
 		{"a b", "", nil},
+		{"-part both", "", nil},
 	} {
 		o, err := parse(strings.Fields(tt.args), io.Discard)
 		if (err != nil) != (tt.sizes == nil) {

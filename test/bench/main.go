@@ -1,11 +1,12 @@
-// Command bench measures what the control plane costs for each endpoint, in
-// throw-away network namespaces: the daemon beside a program that does only the
-// unavoidable calls, and beside the naive sequence. The three take turns, so
-// that a busy machine slows them alike, and what counts is the median of the
-// ratios, not the times.
+// Command bench measures, in throw-away network namespaces, what the control
+// plane costs for each endpoint: the daemon beside a program that does only the
+// unavoidable calls, and beside the naive sequence; and what the data path costs
+// a packet: published ports and bridges beside plain routing and a bare link.
+// All take turns, so that a busy machine slows them alike, and what counts is
+// the median of the ratios, not the times.
 //
-// Usage: bench [-quick | -sizes N,N] [-strict] [-state DIR] [BIN], the directory
-// of towpathd.
+// Usage: bench [-quick | -sizes N,N] [-part control|path] [-strict] [-state DIR]
+// [BIN], the directory of towpathd.
 package main
 
 import (
@@ -32,10 +33,14 @@ type options struct {
 	bin    string // the directory of towpathd
 	state  string // where the stores are: their file system is part of the cost
 	sizes  []int
+	rounds int // of the data path; 0 leaves it out
 	strict bool
 }
 
 func main() {
+	if role := os.Getenv(envPeer); role != "" {
+		os.Exit(beAPeer(role))
+	}
 	o, err := parse(os.Args[1:], os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -50,19 +55,30 @@ func main() {
 func parse(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	o := options{bin: "bin", sizes: []int{10, 100, 1000}}
+	o := options{bin: "bin", sizes: []int{10, 100, 1000}, rounds: pathRounds}
 	quick := fs.Bool("quick", false, "only at 10 and 100 endpoints")
 	fs.Func("sizes", "endpoints to measure at, rising, with commas (default 10,100,1000)", func(list string) (err error) {
 		o.sizes, err = parseSizes(list)
 		return err
 	})
+	part := fs.String("part", "", "only this: control (plane), or (data) path")
 	fs.BoolVar(&o.strict, "strict", false, "exit with 1 when a goal is missed")
 	fs.StringVar(&o.state, "state", os.TempDir(), "directory for the stores; their commits go to its disk")
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
 	}
 	if *quick {
-		o.sizes = []int{10, 100}
+		o.sizes, o.rounds = []int{10, 100}, quickPathRounds
+	}
+	switch *part {
+	case "":
+	case "control":
+		o.rounds = 0
+	case "path":
+		o.sizes = nil
+	default:
+		fmt.Fprintf(stderr, "bench: -part %q is neither control nor path\n", *part)
+		return o, errors.New("unknown part")
 	}
 	switch fs.NArg() {
 	case 0:
@@ -102,18 +118,40 @@ func (o options) Run() int {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r, err := o.measure(ctx)
-	if err == nil {
-		err = r.write(os.Stdout)
-	}
+	goals, err := o.parts(ctx)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
-	if o.strict && missed(r.goals()) {
+	if o.strict && missed(goals) {
 		return 1
 	}
 	return 0
+}
+
+// parts measures and prints what was asked for, and gives the goals.
+func (o options) parts(ctx context.Context) (goals []goal, err error) {
+	if len(o.sizes) > 0 {
+		r, err := o.measure(ctx)
+		if err == nil {
+			err = r.write(os.Stdout)
+		}
+		if err != nil {
+			return nil, err
+		}
+		goals = r.goals()
+	}
+	if o.rounds > 0 {
+		p, err := o.measurePaths(ctx, o.rounds)
+		if err == nil {
+			err = p.write(os.Stdout)
+		}
+		if err != nil {
+			return nil, err
+		}
+		goals = append(goals, p.goals()...)
+	}
+	return goals, nil
 }
 
 // measure sets both hosts up and measures at each size.

@@ -160,8 +160,13 @@ func (r results) write(w io.Writer) error {
 		fmt.Fprintln(w, "left to do:", op)
 	}
 	fmt.Fprintln(w)
-	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, g := range r.goals() {
+	return writeGoals(w, r.goals())
+}
+
+// writeGoals prints goals with what came of them.
+func writeGoals(w io.Writer, goals []goal) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, g := range goals {
 		fmt.Fprintln(t, g)
 	}
 	if err := t.Flush(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -100,6 +101,60 @@ func atDoor(t nft.Touch) bool {
 		return t.Table == firewalldTable || t.Delete && t.Table == "filter"
 	}
 	return kernel.IsDoor(t.Family.String(), t.Table, t.Name)
+}
+
+// quiet is how long others must leave the table of a door alone before we look
+// at it, and atMost how long we wait for that. A program that loads its rules
+// anew takes its chains apart one by one, and a rule that came back in the midst
+// of it would be in its way.
+const (
+	quiet  = 500 * time.Millisecond
+	atMost = 5 * time.Second
+)
+
+// touch is what another program did to a table that has doors.
+type touch struct {
+	process string
+	door    bool // to the door itself
+}
+
+// doors asks for a look at the doors when whoever touched one is done.
+func (w *watcher) doors(ctx context.Context) {
+	var due <-chan time.Time
+	var last time.Time
+	var why string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-w.touches:
+			if due == nil && !t.door {
+				continue
+			}
+			if due == nil {
+				last = time.Now().Add(atMost)
+			}
+			if t.door {
+				why = t.process + " changed a chain that lets our traffic through"
+			}
+			due = time.After(min(quiet, time.Until(last)))
+		case <-due:
+			due = nil
+			w.send(ctx, kernel.Event{Why: why})
+		}
+	}
+}
+
+// touched passes on what others did to a table that has doors.
+func (w *watcher) touched(ctx context.Context, e nft.Event) {
+	t := touch{process: e.Process, door: slices.ContainsFunc(e.Touched, atDoor)}
+	if !t.door && !slices.ContainsFunc(e.Touched, func(x nft.Touch) bool { return x.Table == "filter" }) {
+		return
+	}
+	select {
+	case w.touches <- t:
+	case <-ctx.Done():
+	}
 }
 
 // readEntries reads our rules in the doors.

@@ -28,18 +28,24 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
-	w := &watcher{k: k, out: make(chan kernel.Event, 64)}
+	w := &watcher{k: k, out: make(chan kernel.Event, 64), touches: make(chan touch)}
 	if err := w.prime(ctx); err != nil {
 		return nil, errors.Join(err, links.Close(), rules.Close())
 	}
 	if err := k.watchForeign(ctx); err != nil {
 		return nil, errors.Join(err, links.Close(), rules.Close())
 	}
-	done := make(chan struct{}, 3)
+	done := make(chan struct{}, 4)
 	go func() { w.links(ctx, links); _ = links.Close(); done <- struct{}{} }()
 	go func() { w.rules(ctx, rules); _ = rules.Close(); done <- struct{}{} }()
 	go func() { w.zones(ctx); done <- struct{}{} }()
-	go func() { <-done; <-done; <-done; close(w.out) }()
+	go func() { w.doors(ctx); done <- struct{}{} }()
+	go func() {
+		for range cap(done) {
+			<-done
+		}
+		close(w.out)
+	}()
 	return w.out, nil
 }
 
@@ -62,6 +68,8 @@ type seenLink struct {
 type watcher struct {
 	k   *Kernel
 	out chan kernel.Event
+	// touches are of tables that have doors.
+	touches chan touch
 }
 
 func seen(l rt.Link) seenLink { return seenLink{l.Name, l.Up, ours(l), l.MTU} }
@@ -213,7 +221,7 @@ func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
 func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
 	for ctx.Err() == nil {
 		e, err := m.Next(ctx)
-		if err == nil && !e.Overrun {
+		if err == nil && !e.Overrun && e.NSID == nft.NoNSID {
 			w.k.rules.told(e)
 		}
 		switch {
@@ -227,8 +235,8 @@ func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
 			w.send(ctx, kernel.Event{Why: "the kernel dropped notifications of rules"})
 		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, func(t nft.Touch) bool { return t.Table == tableName }):
 			w.send(ctx, kernel.Event{Why: fmt.Sprintf("%s changed table %s", e.Process, tableName)})
-		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, atDoor):
-			w.send(ctx, kernel.Event{Why: e.Process + " changed a chain that lets our traffic through"})
+		case e.NSID == nft.NoNSID && e.PortID != w.k.nft.PortID():
+			w.touched(ctx, e)
 		}
 	}
 }

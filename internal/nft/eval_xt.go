@@ -34,6 +34,10 @@ func (r *run) xtMatch(x XT) status {
 		return r.xtICMP(x)
 	case "mark":
 		return r.xtMark(x)
+	case "ttl", "hl":
+		return r.xtHops(x)
+	case "rt":
+		return r.xtRouting(x)
 	}
 	return unknown("%s of iptables is not known", x)
 }
@@ -201,6 +205,33 @@ func (r *run) xtMark(x XT) status {
 	}
 	mark, mask := binary.NativeEndian.Uint32(x.Info), binary.NativeEndian.Uint32(x.Info[4:])
 	return status{ok: (r.p.Mark&mask == mark) == (x.Info[8] == 0)}
+}
+
+// xtHops compares the hops that are left (struct ipt_ttl_info, ip6t_hl_info:
+// how, and the number).
+func (r *run) xtHops(x XT) status {
+	at, proto := 8, EtherTypeIPv4
+	if x.Name == "hl" {
+		at, proto = 7, EtherTypeIPv6
+	}
+	if len(x.Info) < 2 || x.Info[0] > 3 {
+		return unknown("%s of iptables has a form that is not known", x)
+	}
+	if r.p.Protocol != proto || len(r.p.Network) <= at {
+		return mismatch()
+	}
+	hops, than := r.p.Network[at], x.Info[1]
+	return status{ok: []bool{hops == than, hops != than, hops < than, hops > than}[x.Info[0]]}
+}
+
+// xtRouting matches on a routing header (RFC 8200, 4.4), which few packets have.
+func (r *run) xtRouting(x XT) status {
+	const routing = 43
+	_, proto, _, _ := r.p.transport()
+	if r.p.Protocol != EtherTypeIPv6 || len(r.p.Network) < 40 || r.p.Network[6] == proto && proto != routing {
+		return mismatch()
+	}
+	return unknown("%s of iptables asks what is not known", x)
 }
 
 // xtTarget runs a target.

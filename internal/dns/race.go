@@ -118,6 +118,9 @@ func (r *race) run(ctx context.Context, list []*upstream, along *upstream) (resu
 			next.Reset(0)
 		}
 	}
+	if poor.msg == nil && ctx.Err() != nil {
+		return poor, ctx.Err() // nobody waits for it any more
+	}
 	return poor, poor.err
 }
 
@@ -144,10 +147,14 @@ func (r *race) seen(res result) bool {
 // fairTrial is how long one must have been asked to be called failing.
 const fairTrial = time.Second
 
-// settle learns from those that are still being asked.
+// settle learns from those that have answered too, and from those that are still
+// being asked.
 func (r *race) settle() {
 	if r.ctx.Err() != nil {
 		return
+	}
+	for len(r.results) > 0 {
+		r.seen(<-r.results)
 	}
 	for _, t := range r.trying {
 		if !t.over {

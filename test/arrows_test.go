@@ -45,7 +45,7 @@ func arrows() []arrow {
 		{from: "internal/kernel", to: []string{"internal/nft"}, pure: true},
 		{from: "internal/kernel/fake", to: []string{"internal/kernel"}, pure: true},
 		{from: "internal/ipam", to: []string{"go4.org/netipx"}, pure: true},
-		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft"}, pure: true},
+		{from: "internal/driver", to: []string{"api", "internal/kernel", "internal/nft", "github.com/tidwall/btree"}, pure: true},
 		{from: "internal/machine", to: []string{"internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/firewall", to: []string{"internal/author", "internal/kernel", "internal/nft"}, pure: true},
 		{from: "internal/walk", to: []string{"api", "internal/author", "internal/machine", "internal/nft"}, pure: true},

@@ -20,7 +20,7 @@ type View struct {
 	Sandboxes map[string]*api.Sandbox
 	Endpoints map[EndpointID]*api.Endpoint
 	// Publications are by their ID, which is unique on the host.
-	Publications map[string]*api.Publication
+	Publications Publications
 	// Down asks for nothing at all, and for what was there before us.
 	Down bool
 	// Saved are the values that sysctls of the host had before Towpath set them.
@@ -35,7 +35,7 @@ func (v View) Clone() View {
 	v.Networks = maps.Clone(v.Networks)
 	v.Sandboxes = maps.Clone(v.Sandboxes)
 	v.Endpoints = maps.Clone(v.Endpoints)
-	v.Publications = maps.Clone(v.Publications)
+	v.Publications = v.Publications.Clone()
 	v.Saved = maps.Clone(v.Saved)
 	return v
 }
@@ -43,11 +43,12 @@ func (v View) Clone() View {
 // NewView is an empty View.
 func NewView() View {
 	return View{
-		Networks:     map[string]*api.Network{},
-		Sandboxes:    map[string]*api.Sandbox{},
-		Endpoints:    map[EndpointID]*api.Endpoint{},
-		Publications: map[string]*api.Publication{},
-		Saved:        map[string]string{},
+		Networks:  map[string]*api.Network{},
+		Sandboxes: map[string]*api.Sandbox{},
+		Endpoints: map[EndpointID]*api.Endpoint{},
+		Saved:     map[string]string{},
+
+		Publications: NewPublications(),
 	}
 }
 
@@ -76,14 +77,7 @@ func (v View) endpoints(match func(*api.Endpoint) bool) []*api.Endpoint {
 
 // PublicationsOf are the publications of a sandbox, by ID.
 func (v View) PublicationsOf(sandbox string) []*api.Publication {
-	var out []*api.Publication
-	for _, p := range v.Publications {
-		if p.Sandbox == sandbox {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, func(a, b *api.Publication) int { return strings.Compare(a.ID(), b.ID()) })
-	return out
+	return slices.Collect(v.Publications.Of(sandbox))
 }
 
 // Unit is a part of the plan that is planned, compared and applied by itself:
@@ -125,7 +119,7 @@ func Units(v View) []Unit {
 	for id := range v.Endpoints {
 		units = append(units, EndpointUnit(id))
 	}
-	for id := range v.Publications {
+	for id := range v.Publications.All() {
 		units = append(units, PublicationUnit(id))
 	}
 	slices.Sort(units)
@@ -152,7 +146,7 @@ func Plan(u Unit, v View) []kernel.Object {
 			return planEndpoint(e, v)
 		}
 	case "publication":
-		if p, ok := v.Publications[name]; ok {
+		if p := v.Publications.Get(name); p != nil {
 			return planPublication(p, v)
 		}
 	}

@@ -35,23 +35,27 @@ type draft struct {
 	meta  meta
 	txn   store.Txn
 	units []driver.Unit
-	names []string      // of sandboxes that are to be found by something else
-	fresh []driver.Unit // what is new, and is not to be found before it is in the kernel
+	// touched are the units, and keys those of the transaction: there may be many.
+	touched map[driver.Unit]bool
+	keys    map[string]bool
+	names   []string      // of sandboxes that are to be found by something else
+	fresh   []driver.Unit // what is new, and is not to be found before it is in the kernel
 }
 
+// newDraft begins one. The revisions are not copied: they change only when the
+// store has committed a draft, one at a time.
 func newDraft(view driver.View, m meta) *draft {
-	m.revisions = maps.Clone(m.revisions)
 	m.subnets = maps.Clone(m.subnets)
 	m.leases = maps.Clone(m.leases)
-	return &draft{view: view.Clone(), meta: m}
+	return &draft{view: view.Clone(), meta: m, touched: map[driver.Unit]bool{}, keys: map[string]bool{}}
 }
 
 func (d *draft) empty() bool { return len(d.txn.Puts) == 0 && len(d.txn.Deletes) == 0 }
 
 func (d *draft) touch(units ...driver.Unit) {
 	for _, u := range units {
-		if !slices.Contains(d.units, u) {
-			d.units = append(d.units, u)
+		if !d.touched[u] {
+			d.units, d.touched[u] = append(d.units, u), true
 		}
 	}
 }
@@ -73,11 +77,13 @@ func (d *draft) del(key string) {
 }
 
 func (d *draft) forget(key string) {
+	if !d.keys[key] {
+		d.keys[key] = true
+		d.txn.Compares = append(d.txn.Compares, store.Compare{Key: key, Revision: d.meta.revisions[key]})
+		return
+	}
 	d.txn.Puts = slices.DeleteFunc(d.txn.Puts, func(p store.Put) bool { return p.Key == key })
 	d.txn.Deletes = slices.DeleteFunc(d.txn.Deletes, func(k string) bool { return k == key })
-	if !slices.ContainsFunc(d.txn.Compares, func(c store.Compare) bool { return c.Key == key }) {
-		d.txn.Compares = append(d.txn.Compares, store.Compare{Key: key, Revision: d.meta.revisions[key]})
-	}
 }
 
 // done notes the revision the store gave.
@@ -153,10 +159,10 @@ func (d *draft) deleteEndpoint(e *api.Endpoint) {
 func endpointKey(id driver.EndpointID) string { return endpointsKey + id.Sandbox + "/" + id.Ifname }
 
 func (d *draft) putPublication(p *api.Publication) {
-	if d.view.Publications[p.ID()] == nil {
+	if d.view.Publications.Get(p.ID()) == nil {
 		d.fresh = append(d.fresh, driver.PublicationUnit(p.ID()))
 	}
-	d.view.Publications[p.ID()] = p
+	d.view.Publications.Put(p)
 	d.named(p.Sandbox)
 	d.touch(driver.PublicationUnit(p.ID()))
 	d.put(publicationsKey+p.ID(), p)
@@ -164,10 +170,10 @@ func (d *draft) putPublication(p *api.Publication) {
 
 func (d *draft) deletePublication(id string) {
 	d.touch(driver.PublicationUnit(id))
-	if p := d.view.Publications[id]; p != nil {
+	if p := d.view.Publications.Get(id); p != nil {
 		d.named(p.Sandbox)
 	}
-	delete(d.view.Publications, id)
+	d.view.Publications.Delete(id)
 	d.del(publicationsKey + id)
 }
 
@@ -261,7 +267,7 @@ func read(entry store.Entry, view driver.View, m *meta) error {
 			view.Endpoints[driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}] = e
 		})
 	case publicationsKey:
-		return into(entry, func(p *api.Publication) { view.Publications[name] = p })
+		return into(entry, func(p *api.Publication) { view.Publications.Put(p) })
 	case portKey + "/":
 		return json.Unmarshal(entry.Value, &m.port)
 	case savedKey:

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/api"
@@ -68,11 +67,9 @@ func (e *Engine) draftPublications(d *draft, sandbox string, specs []api.Publica
 			}
 			p.HostPort = port
 		}
-		for _, q := range d.view.Publications {
-			if p.Overlaps(q) {
-				return nil, api.Errorf(api.PortTaken, "%s is published already, for sandbox %s (%s)", p.ID(), q.Sandbox, q.ID()).
-					WithFix("choose another host port, or none to get a free one")
-			}
+		if q := d.view.Publications.Overlapping(&p); q != nil {
+			return nil, api.Errorf(api.PortTaken, "%s is published already, for sandbox %s (%s)", p.ID(), q.Sandbox, q.ID()).
+				WithFix("choose another host port, or none to get a free one")
 		}
 		d.putPublication(&p)
 		ids = append(ids, p.ID())
@@ -98,21 +95,12 @@ func (e *Engine) freePort(d *draft, p *api.Publication) (uint16, error) {
 		}
 		q := *p
 		q.HostPort = uint16(first)
-		if d.publishedBy(&q) == nil && e.PortFree(q.Proto, q.HostIP, q.HostPort, q.Count) {
+		if d.view.Publications.Overlapping(&q) == nil && e.PortFree(q.Proto, q.HostIP, q.HostPort, q.Count) {
 			d.gavePort(uint16(first + int(p.Count) - 1))
 			return q.HostPort, nil
 		}
 	}
 	return 0, api.Errorf(api.Exhausted, "no %d free host ports between %d and %d", p.Count, firstEphemeral, lastEphemeral)
-}
-
-func (d *draft) publishedBy(p *api.Publication) *api.Publication {
-	for _, q := range d.view.Publications {
-		if p.Overlaps(q) {
-			return q
-		}
-	}
-	return nil
 }
 
 // Unpublish takes publications of a sandbox back. A spec may leave out what
@@ -159,12 +147,11 @@ func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publicat
 		sandbox = s.Name
 	}
 	var ids []string
-	for id, p := range v.Publications {
+	for id, p := range v.Publications.All() {
 		if sandbox == "" || p.Sandbox == sandbox {
 			ids = append(ids, id)
 		}
 	}
-	slices.Sort(ids)
 	return e.publications(v, ids), nil
 }
 
@@ -172,7 +159,7 @@ func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publicat
 func (e *Engine) publications(v driver.View, ids []string) []api.Publication {
 	out := []api.Publication{}
 	for _, id := range ids {
-		p := *v.Publications[id]
+		p := *v.Publications.Get(id)
 		p.State = "ready"
 		if err := e.loop.Status(driver.PublicationUnit(id)); err != nil {
 			p.State, p.Message = "error", err.Error()

@@ -59,7 +59,7 @@ func (e *Engine) warn(ctx context.Context, v driver.View, networks []string, ids
 		}
 	}
 	for _, id := range ids {
-		found = append(found, c.Publication(e.seenAt(v, v.Publications[id]))...)
+		found = append(found, c.Publication(e.seenAt(v, v.Publications.Get(id)))...)
 	}
 	return firewall.Warnings(found)
 }

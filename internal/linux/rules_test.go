@@ -219,8 +219,8 @@ func TestManyElements(t *testing.T) {
 func TestRange(t *testing.T) {
 	h := newHost(t, false)
 	v, _ := h.small()
-	v.Publications["*:8000-8099/udp"] = &api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "udp", From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
-	v.Publications["*:8000-8099/tcp"] = &api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "tcp"}
+	v.Publications.Put(&api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "udp", From: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	v.Publications.Put(&api.Publication{Sandbox: "web", HostPort: 8000, Port: 9000, Count: 100, Proto: "tcp"})
 	want := plan(t, v)
 	h.put(nil, want)
 	h.agrees(want)
@@ -267,8 +267,8 @@ func TestRange(t *testing.T) {
 	h.agrees(moved)
 	h.put(moved, want)
 	h.agrees(want)
-	delete(v.Publications, "*:8000-8099/udp")
-	delete(v.Publications, "*:8000-8099/tcp")
+	v.Publications.Delete("*:8000-8099/udp")
+	v.Publications.Delete("*:8000-8099/tcp")
 	without := plan(t, v)
 	h.put(want, without)
 	h.agrees(without)

@@ -18,7 +18,7 @@ func (w *world) publish(sandbox, spec string) {
 		w.Fatal(err)
 	}
 	p.Sandbox = sandbox
-	w.view.Publications[p.ID()] = &p
+	w.view.Publications.Put(&p)
 }
 
 // TestPublished asks from everywhere for what is published. Where br_netfilter

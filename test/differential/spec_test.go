@@ -190,7 +190,7 @@ func (s *spec) publish(v driver.View) {
 			pub.From = append(pub.From, netip.MustParsePrefix(p.From))
 		}
 		if driver.Reachable(pub, v) {
-			v.Publications[pub.ID()] = pub
+			v.Publications.Put(pub)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
@@ -10,7 +11,8 @@ import (
 // Names is who answers for the names of sandboxes.
 type Names interface {
 	// Put says by what a sandbox is to be found: by itself and at its Endpoints,
-	// with its Publications; networks has the networks of those.
+	// with one of its Publications for each port that is published; networks has
+	// the networks of those.
 	Put(s *api.Sandbox, networks map[string]*api.Network)
 	// Drop says that it is not to be found any more.
 	Drop(sandbox string)
@@ -62,13 +64,34 @@ func (e *Engine) name(sandboxes ...string) {
 				found.Endpoints = append(found.Endpoints, *ep)
 			}
 		}
-		for _, p := range v.PublicationsOf(name) {
-			if !e.hidden[driver.PublicationUnit(p.ID())] {
-				found.Publications = append(found.Publications, *p)
-			}
-		}
+		found.Publications = e.shown(v, name)
 		e.Names.Put(&found, v.Networks)
 	}
+}
+
+// shown are publications of a sandbox that are not hidden: one for each port that
+// it serves, which may be published at very many ports of the host.
+func (e *Engine) shown(v driver.View, sandbox string) []api.Publication {
+	hidden := map[*api.Publication]bool{}
+	for u := range e.hidden {
+		if id, ok := strings.CutPrefix(string(u), string(driver.PublicationUnit(""))); ok {
+			hidden[v.Publications.Get(id)] = true
+		}
+	}
+	type service struct {
+		port, count uint16
+		proto       string
+	}
+	told := map[service]bool{}
+	var out []api.Publication
+	for p := range v.Publications.Of(sandbox) {
+		s := service{p.Port, p.Count, p.Proto}
+		if !told[s] && !hidden[p] {
+			told[s] = true
+			out = append(out, *p)
+		}
+	}
+	return out
 }
 
 // named notes in a draft that a sandbox is to be found by something else.

@@ -56,8 +56,7 @@ func localAnswer(s *Server, k *sockets, packet []byte, stream bool) ([]byte, *me
 func TestBadQueries(t *testing.T) {
 	s := New(Config{Names: world()})
 	defer s.Close()
-	k, err := newSockets(s, "web", nil, nil)
-	must(t, err)
+	k := s.newSockets("web")
 	long := func(n int) []byte { return parts(n, strings.Repeat("a", n)) }
 	name := func(labels ...[]byte) []byte { return slices.Concat(append(labels, []byte{0, 0, 1, 0, 1})...) }
 	for _, tt := range []struct {
@@ -172,8 +171,7 @@ func crowd(n int) *Names {
 func TestSizes(t *testing.T) {
 	s := New(Config{Names: crowd(1000)})
 	defer s.Close()
-	k, err := newSockets(s, "w0", nil, nil)
-	must(t, err)
+	k := s.newSockets("w0")
 	for _, tt := range []struct {
 		name      string
 		typ       Type
@@ -212,8 +210,7 @@ func TestReason(t *testing.T) {
 	s := New(Config{Names: world()})
 	defer s.Close()
 	for sandbox, want := range map[string]string{"safe": "\x00\x12internal networks: local names only", "nobody": "\x00\x0esandbox is not connected yet"} {
-		k, err := newSockets(s, sandbox, nil, nil)
-		must(t, err)
+		k := s.newSockets(sandbox)
 		answer, _ := localAnswer(s, k, question(t, "example.org.", TypeA, 1232), false)
 		var m dnsmessage.Message
 		must(t, m.Unpack(answer))
@@ -229,8 +226,7 @@ func TestReason(t *testing.T) {
 func TestFlags(t *testing.T) {
 	s := New(Config{Names: world()})
 	defer s.Close()
-	k, err := newSockets(s, "api", nil, nil)
-	must(t, err)
+	k := s.newSockets("api")
 	q := parts(0xab, 0xcd, 1, 0x10, 0, 1, 0, 0, 0, 0, 0, 1, 3, "wEb", 0, 0, 1, 0, 1, opt[:7], 0x80, opt[8:])
 	answer, _ := localAnswer(s, k, q, false)
 	want := parts(0xab, 0xcd, 0x85, 0x90, 0, 1, 0, 1, 0, 0, 0, 1, 3, "wEb", 0, 0, 1, 0, 1,
@@ -259,8 +255,7 @@ func FuzzLocal(f *testing.F) {
 	}
 	s := New(Config{Names: world()})
 	f.Cleanup(func() { s.Close() })
-	k, err := newSockets(s, "web", nil, nil)
-	must(f, err)
+	k := s.newSockets("web")
 	k.all.rate = 0
 	f.Fuzz(func(t *testing.T, b []byte, stream bool) {
 		b = b[:min(len(b), 2*maxQuery)]

@@ -98,6 +98,7 @@ type Server struct {
 	seed    maphash.Seed
 	host    atomic.Pointer[scope] // of those who ask the host's upstreams
 	flights flights
+	poll    *poller // from the first Attach on
 
 	mu        sync.Mutex
 	open      map[string]*sockets
@@ -118,24 +119,32 @@ func New(cfg Config) *Server {
 // Attach answers on sockets that were opened in a sandbox, of which either may
 // be nil. They belong to the Server from now on, also when this fails.
 func (s *Server) Attach(sandbox string, udp *net.UDPConn, tcp net.Listener) error {
-	k, err := newSockets(s, sandbox, udp, tcp)
-	if err != nil {
-		return errors.Join(fmt.Errorf("attach resolver to sandbox %s: %w", sandbox, err), closeBoth(udp, tcp))
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.attach(sandbox, udp, tcp)
+	// The Server has copies, outside of the runtime's poller.
+	if err = errors.Join(err, closeBoth(udp, tcp)); err != nil {
+		return fmt.Errorf("attach resolver to sandbox %s: %w", sandbox, err)
+	}
+	return nil
+}
+
+func (s *Server) attach(sandbox string, udp *net.UDPConn, tcp net.Listener) (err error) {
 	switch {
 	case s.closed:
-		err = net.ErrClosed
+		return net.ErrClosed
 	case s.open[sandbox] != nil:
-		err = errors.New("it has sockets already")
+		return errors.New("it has sockets already")
+	case s.poll == nil:
+		if s.poll, err = newPoller(); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		k.cancel()
-		return errors.Join(fmt.Errorf("attach resolver to sandbox %s: %w", sandbox, err), closeBoth(udp, tcp))
+	k := s.newSockets(sandbox)
+	if err := k.open(udp, tcp); err != nil {
+		return errors.Join(err, k.close())
 	}
 	s.open[sandbox] = k
-	k.serve()
 	return nil
 }
 
@@ -179,6 +188,10 @@ func (s *Server) Attached(sandbox string) bool {
 // Close detaches all and ends the queries that are under way.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
 	s.closed = true
 	open := s.open
 	s.open = map[string]*sockets{}
@@ -189,6 +202,9 @@ func (s *Server) Close() error {
 		errs = append(errs, k.close())
 	}
 	s.wg.Wait()
+	if s.poll != nil {
+		errs = append(errs, s.poll.close())
+	}
 	return errors.Join(errs...)
 }
 

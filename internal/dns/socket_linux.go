@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -21,14 +22,12 @@ type peer struct {
 // sockets is a sandbox's: which socket a query comes in on says who asks, as
 // all of them come from 127.0.0.1.
 type sockets struct {
-	s       *Server
-	sandbox string
-	udp     *net.UDPConn
-	raw     syscall.RawConn
-	tcp     net.Listener
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	s        *Server
+	sandbox  string
+	udp, tcp int // descriptors, -1 for none
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup // those who use the descriptors
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
@@ -41,93 +40,111 @@ type sockets struct {
 	count    counters
 }
 
-func newSockets(s *Server, sandbox string, udp *net.UDPConn, tcp net.Listener) (*sockets, error) {
-	k := &sockets{s: s, sandbox: sandbox, udp: udp, tcp: tcp}
-	if udp != nil {
-		var err error
-		if k.raw, err = udp.SyscallConn(); err != nil {
-			return nil, err
-		}
-	}
+func (s *Server) newSockets(sandbox string) *sockets {
+	k := &sockets{s: s, sandbox: sandbox, udp: -1, tcp: -1}
 	k.all.rate, k.forward.rate = s.cfg.Rate, s.cfg.ForwardRate
 	k.ctx, k.cancel = context.WithCancel(s.ctx)
-	return k, nil
+	return k
 }
 
-// serve starts a goroutine a socket.
-func (k *sockets) serve() {
-	if k.udp != nil {
-		k.wg.Go(k.serveUDP)
+// open takes the descriptors over and begins to serve.
+func (k *sockets) open(udp *net.UDPConn, tcp net.Listener) (err error) {
+	if udp != nil {
+		if k.udp, err = detached(udp); err != nil {
+			return err
+		}
 	}
-	if k.tcp != nil {
-		k.wg.Go(k.serveTCP)
+	if tcp != nil {
+		c, ok := tcp.(syscall.Conn)
+		if !ok {
+			return fmt.Errorf("%T is no socket of the kernel", tcp)
+		}
+		if k.tcp, err = detached(c); err != nil {
+			return err
+		}
 	}
+	for _, fd := range []int{k.udp, k.tcp} {
+		if err == nil && fd >= 0 {
+			err = k.s.poll.add(fd, k)
+		}
+	}
+	return err
 }
 
 // close closes all and waits: a socket is gone only when the last one who uses
 // it lets go of it, and until then it keeps the namespace.
 func (k *sockets) close() error {
 	k.cancel()
+	if k.s.poll != nil {
+		k.s.poll.remove(k.udp, k.tcp)
+	}
 	k.mu.Lock()
 	k.closed = true
 	for c := range k.conns {
 		c.Close()
 	}
 	k.mu.Unlock()
-	err := closeBoth(k.udp, k.tcp)
 	k.wg.Wait()
-	return err
+	var errs []error
+	for _, fd := range []int{k.udp, k.tcp} {
+		if fd >= 0 {
+			errs = append(errs, os.NewSyscallError("close", syscall.Close(fd)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// serveUDP answers until the socket is closed. It waits without a buffer: what
-// a silent sandbox costs is this goroutine.
-func (k *sockets) serveUDP() {
-	var failed syscall.Errno
-	err := k.raw.Read(func(fd uintptr) bool {
-		failed = k.drain(fd)
-		return failed != syscall.EAGAIN
-	})
-	if err == nil {
-		err = os.NewSyscallError("recvfrom", failed)
+// ready reads a socket that has something.
+func (k *sockets) ready(fd int) {
+	var err error
+	if fd == k.tcp {
+		err = k.accept()
+	} else {
+		err = k.drain()
 	}
-	if k.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+	if err != nil && k.ctx.Err() == nil {
 		k.s.cfg.Log.Error("resolver socket failed", "sandbox", k.sandbox, "err", err)
 	}
 }
 
-// drain answers what is in the queue, and returns why it stopped.
-func (k *sockets) drain(fd uintptr) syscall.Errno {
+// turn is how many queries are answered before other sandboxes have theirs.
+const turn = 64
+
+// drain answers what is in the queue. There may be two at it: each has a packet
+// of its own.
+func (k *sockets) drain() error {
 	p := k.s.packet()
 	defer func() { k.s.release(p) }()
-	for {
-		size, errno := receive(fd, p)
+	for range turn {
+		size, errno := receive(k.udp, p)
 		switch errno {
 		case 0:
 		case syscall.EINTR, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH:
 			continue // an ICMP error for an answer is told with the next call
+		case syscall.EAGAIN:
+			return nil
 		default:
-			return errno
+			return os.NewSyscallError("recvfrom", errno)
 		}
 		answer, m := k.s.local(k, p, size, false)
-		switch {
-		case answer != nil:
-			send(fd, answer, &p.from)
-		case m != nil:
-			if answer := k.s.external(k, m, p, nil); answer != nil {
-				send(fd, answer, &p.from)
-			} else {
+		if answer == nil && m != nil {
+			if answer = k.s.external(k, m, p, nil); answer == nil {
 				p = k.s.packet() // the other went with the query
 			}
 		}
+		if answer != nil {
+			send(k.udp, answer, &p.from)
+		}
 	}
+	k.s.poll.again(k.udp)
+	return nil
 }
 
 // receive takes one datagram. It has the size that was sent, which may be more
-// than there is room for (MSG_TRUNC). The calls of package net would need the
-// buffer while they wait.
-func receive(fd uintptr, p *packet) (int, syscall.Errno) {
+// than there is room for (MSG_TRUNC).
+func receive(fd int, p *packet) (int, syscall.Errno) {
 	p.from.size = uint32(len(p.from.addr))
-	n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, fd,
+	n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd),
 		uintptr(unsafe.Pointer(&p.in[0])), uintptr(len(p.in)), syscall.MSG_TRUNC|syscall.MSG_DONTWAIT,
 		uintptr(unsafe.Pointer(&p.from.addr[0])), uintptr(unsafe.Pointer(&p.from.size)))
 	return int(n), errno
@@ -135,8 +152,8 @@ func receive(fd uintptr, p *packet) (int, syscall.Errno) {
 
 // send sends one datagram. When that fails, the client's time-out tells: there
 // is nobody else to tell.
-func send(fd uintptr, b []byte, to *peer) {
-	_, _, _ = syscall.Syscall6(syscall.SYS_SENDTO, fd,
+func send(fd int, b []byte, to *peer) {
+	_, _, _ = syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd),
 		uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL,
 		uintptr(unsafe.Pointer(&to.addr[0])), uintptr(to.size))
 }
@@ -144,10 +161,10 @@ func send(fd uintptr, b []byte, to *peer) {
 // reply sends an answer from another goroutine than drain's. The socket may be
 // closed by now.
 func (k *sockets) reply(answer []byte, to *peer) {
-	_ = k.raw.Write(func(fd uintptr) bool {
-		send(fd, answer, to)
-		return true
-	})
+	if k.enter(k.udp) {
+		send(k.udp, answer, to)
+		k.leave()
+	}
 }
 
 // bucket limits a rate: a second's worth may come at once.

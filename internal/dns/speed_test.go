@@ -24,8 +24,7 @@ func hot(t testing.TB) (*Server, func(query []byte) []byte) {
 	t.Helper()
 	s := New(Config{Names: thousand(), Rate: -1, Upstreams: upstreams(netip.MustParseAddrPort("192.0.2.1:53"))})
 	t.Cleanup(func() { s.Close() })
-	k, err := newSockets(s, "w0", nil, nil)
-	must(t, err)
+	k := s.newSockets("w0")
 	p := s.packet()
 	return s, func(query []byte) []byte {
 		answer, m := s.local(k, p, copy(p.in[:], query), false)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -33,36 +35,37 @@ func (c *stream) write(answer []byte) {
 	}
 }
 
-// serveTCP accepts until the socket is closed.
-func (k *sockets) serveTCP() {
+// accept takes the connections that wait. When descriptors have run out it looks
+// again a moment later.
+func (k *sockets) accept() error {
 	for {
-		conn, err := k.tcp.Accept()
+		fd, _, err := syscall.Accept4(k.tcp, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+		case errors.Is(err, syscall.EAGAIN):
+			return nil
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
+			continue
+		default:
+			time.AfterFunc(100*time.Millisecond, func() {
+				if k.enter(k.tcp) {
+					k.s.poll.again(k.tcp)
+					k.leave()
+				}
+			})
+			return os.NewSyscallError("accept4", err)
+		}
+		f := os.NewFile(uintptr(fd), "tcp")
+		conn, err := net.FileConn(f)
+		f.Close()
 		if err != nil {
-			var passing interface{ Temporary() bool }
-			if k.ctx.Err() == nil && errors.As(err, &passing) && passing.Temporary() {
-				k.pause()
-				continue
-			}
-			if k.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-				k.s.cfg.Log.Error("resolver socket failed", "sandbox", k.sandbox, "err", err)
-			}
-			return
+			return err
 		}
 		if !k.admit(conn) {
 			conn.Close()
 			continue
 		}
 		k.wg.Go(func() { k.serveConn(conn) })
-	}
-}
-
-// pause waits a moment: descriptors that ran out come back.
-func (k *sockets) pause() {
-	t := time.NewTimer(100 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-k.ctx.Done():
 	}
 }
 

@@ -19,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 BINARIES := towpath towpathd
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: soak build test lint demo bench install clean fuzz cover
+.PHONY: soak build test lint demo bench bench-dns install clean fuzz cover
 
 build: ## static binaries in bin/; in bin/share man pages and completions, which say what they do
 	@mkdir -p bin
@@ -37,6 +37,10 @@ demo: build ## a tour in throw-away namespaces
 
 bench: build ## control plane and data path beside bare ones, some 3 minutes; BENCHFLAGS=-quick for less, -part path for one
 	@go run ./test/bench $(BENCHFLAGS) bin
+
+bench-dns: ## the resolver beside those of Docker, Podman and dnsmasq where they are installed, 5 minutes; BENCHFLAGS=-quick for less
+	@go build -o bin/dnsbench ./test/dnsbench
+	@bin/dnsbench $(BENCHFLAGS)
 
 install: ## to DESTDIR and PREFIX; builds when bin/ is empty, so `make && sudo make install` works
 	@test -x bin/towpath -a -x bin/towpathd -a -d bin/share || $(MAKE) build

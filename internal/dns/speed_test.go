@@ -2,10 +2,12 @@ package dns
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/towpath/towpath/internal/testnet"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
@@ -121,4 +123,41 @@ func BenchmarkParse(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkForward asks an upstream of this process for names that are not kept.
+func BenchmarkForward(b *testing.B) {
+	testnet.Require(b, "netns")
+	udp, err := net.ListenUDP("udp4", local4)
+	must(b, err)
+	defer udp.Close()
+	go func() {
+		m := make([]byte, 1024)
+		for {
+			n, from, err := udp.ReadFromUDPAddrPort(m)
+			if err != nil {
+				return
+			}
+			m[2] |= 0x80
+			_, _ = udp.WriteToUDPAddrPort(m[:n], from)
+		}
+	}()
+	s, _ := hot(b)
+	s.cfg.Upstreams = upstreams(udp.LocalAddr().(*net.UDPAddr).AddrPort())
+	sc := s.scope(s.cfg.Names.sandboxes["w0"])
+	var p packet
+	q := question(b, "a00000000.example.org.", TypeA, 0)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		n := copy(p.in[:], q)
+		for at, v := 21, i; at > 13; at-- {
+			p.in[at] = '0' + byte(v%10)
+			v /= 10
+		}
+		p.q.parse(p.in[:n], false)
+		p.key = appendKey(p.key[:0], sc.id, &p.q)
+		if out := s.obtain(s.ctx, &s.wg, sc, &p.q, p.key); out.msg == nil {
+			b.Fatal(out.err)
+		}
+	}
 }

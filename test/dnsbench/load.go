@@ -234,7 +234,7 @@ func answer(args []string) error {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	b := make([]byte, 4096)
 	for {
 		n, from, err := unix.Recvfrom(fd, b[:2048], 0)

@@ -33,8 +33,12 @@ func peers() []peer {
 		{towpath, nil, startTowpath},
 		{aardvark, []program{{"/usr/lib/podman/aardvark-dns", "aardvark-dns"}}, startAardvark},
 		{docker, []program{
-			{"/usr/sbin/dockerd", "docker.io"}, {"/usr/bin/docker", "docker.io"}, {"/usr/bin/containerd", "containerd"},
-			{"/usr/sbin/runc", "runc"}, {"/bin/busybox", "busybox-static"}, {"/usr/sbin/iptables", "iptables"},
+			{"/usr/sbin/dockerd", "docker.io"},
+			{"/usr/bin/docker", "docker.io"},
+			{"/usr/bin/containerd", "containerd"},
+			{"/usr/sbin/runc", "runc"},
+			{"/bin/busybox", "busybox-static"},
+			{"/usr/sbin/iptables", "iptables"},
 		}, startDocker},
 		{dnsmasq, []program{{"/usr/sbin/dnsmasq", "dnsmasq-base"}}, startDnsmasq},
 	}

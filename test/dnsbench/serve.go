@@ -44,7 +44,7 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	<-context.Background().Done()
 	return nil
 }

@@ -154,3 +154,18 @@ func TestHostConfLoop(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// FuzzParseConf: whatever is in the file, what is read of it can be asked.
+func FuzzParseConf(f *testing.F) {
+	f.Add("nameserver 192.0.2.1\nsearch example.org\noptions ndots:1\n")
+	f.Add("nameserver ::ffff:192.0.2.1\nnameserver fe80::1%eth0\r\ndomain a b")
+	f.Add("nameserver\x00 1.1.1.1\n\n;")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := ParseConf(text)
+		for i, a := range c.Upstreams() {
+			if !a.IsValid() || a.Addr().Is4In6() || a.Port() != Port {
+				t.Errorf("%q: upstream %d is %v", text, i, a)
+			}
+		}
+	})
+}

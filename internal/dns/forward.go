@@ -164,6 +164,9 @@ func (o outcome) write(dst []byte, q *query, now time.Time) []byte {
 	if o.msg == nil {
 		return refusal(dst, q, o.code, o.why)
 	}
+	if q.stream && truncated(o.msg) {
+		return refusal(dst, q, ServerFailure, tooLong())
+	}
 	if len(o.msg) > q.limit() {
 		var r reply
 		r.begin(dst, q, flagTC|flagRA, codeOf(o.msg))

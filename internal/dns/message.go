@@ -105,7 +105,7 @@ func (r *reply) end(code RCode, why reason) []byte {
 		if r.q.do {
 			do = ednsDO >> 8
 		}
-		r.b = append(r.b, 0, 0, byte(TypeOPT), maxAnswer>>8, maxAnswer&0xff,
+		r.b = append(r.b, 0, 0, byte(TypeOPT), maxQuery>>8, maxQuery&0xff,
 			byte(code>>4), 0, do, 0, 0, byte(size))
 		if size > 0 {
 			r.b = append(r.b, 0, optionEDE, 0, byte(2+len(why.text)), byte((why.code-1)>>8), byte(why.code-1))

@@ -2,6 +2,10 @@ package dns
 
 import "encoding/binary"
 
+// maxQuery is the largest query that is read. A name has at most 255 bytes; the
+// rest is for options, as padding.
+const maxQuery = 1232
+
 // query is a query as it was read: where its parts are in the packet, and its
 // name as a key.
 type query struct {
@@ -18,6 +22,7 @@ type query struct {
 	version uint8
 	do      bool
 	size    int  // of the largest datagram that the client takes
+	sizeAt  int  // where it says so
 	plain   bool // has no option that changes the answer
 }
 
@@ -118,7 +123,7 @@ func (q *query) additional() bool {
 // opt reads the OPT record: its class is a size, its TTL flags (RFC 6891).
 func (q *query) opt(r record) bool {
 	q.edns = true
-	q.size = max(int(r.class), plainUDP)
+	q.size, q.sizeAt = max(int(r.class), plainUDP), r.ttlAt-2
 	q.version = uint8(r.ttl >> 16)
 	q.do = r.ttl&ednsDO != 0
 	for at := r.data; at < r.end; {

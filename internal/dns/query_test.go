@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	answer, _ := localAnswer(s, k, q, false)
 	want := parts(0xab, 0xcd, 0x85, 0x90, 0, 1, 0, 1, 0, 0, 0, 1, 3, "wEb", 0, 0, 1, 0, 1,
 		0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 172, 20, 0, 2,
-		0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 0)
+		0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0, 0, 0)
 	if string(answer) != string(want) {
 		t.Errorf("answer\n%x, want\n%x", answer, want)
 	}

@@ -36,8 +36,7 @@ type race struct {
 	ctx     context.Context
 	asked   []byte
 	end     int // of the question
-	size    int // of the largest answer by UDP
-	stream  bool
+	size    int // of the longest answer by UDP
 	results chan result
 	trying  []*try
 }
@@ -59,9 +58,14 @@ func (r result) good() bool {
 	return code == NoError || code == NameError
 }
 
-// newRace takes what it needs of a query.
+// newRace takes what it needs of a query. All of it is passed on but the size of
+// the answer, if the client takes more than there is room for here.
 func (s *Server) newRace(wg *sync.WaitGroup, q *query) *race {
-	return &race{s: s, wg: wg, asked: slices.Clone(q.raw), end: q.end, size: q.size, stream: q.stream}
+	r := &race{s: s, wg: wg, asked: slices.Clone(q.raw), end: q.end, size: min(q.size, maxAnswer)}
+	if q.size > maxAnswer {
+		binary.BigEndian.PutUint16(r.asked[q.sizeAt:], maxAnswer)
+	}
+	return r
 }
 
 // run asks the upstreams, the first alone for a stagger, and then one more each
@@ -83,19 +87,17 @@ func (r *race) run(ctx context.Context, list []*upstream, along *upstream) (resu
 		start(along)
 	}
 	var poor result
-	if !r.stream {
-		t := r.open(list[0])
-		list = list[1:]
-		res := t.first()
-		switch {
-		case errors.Is(res.err, os.ErrDeadlineExceeded) && r.ctx.Err() == nil:
-			r.wg.Go(func() { r.results <- t.rest() })
-			pending++
-		case r.seen(res):
-			return res, nil
-		default:
-			poor = res
-		}
+	t := r.open(list[0])
+	list = list[1:]
+	res := t.first()
+	switch {
+	case errors.Is(res.err, os.ErrDeadlineExceeded) && r.ctx.Err() == nil:
+		r.wg.Go(func() { r.results <- t.rest() })
+		pending++
+	case r.seen(res):
+		return res, nil
+	default:
+		poor = res
 	}
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -182,9 +184,7 @@ func (r *race) open(u *upstream) *try {
 	binary.BigEndian.PutUint16(t.asked, uint16(rand.Uint32()))
 	u.begin(t.began)
 	r.trying = append(r.trying, t)
-	if !r.stream {
-		t.err = t.dial("udp")
-	}
+	t.err = t.dial("udp")
 	return t
 }
 
@@ -208,9 +208,9 @@ func (t *try) hangUp() {
 	}
 }
 
-// end makes a result.
+// end makes a result. What a datagram is too small for is fetched over TCP.
 func (t *try) end(msg []byte, err error) result {
-	if msg != nil && t.conn != nil && truncated(msg) && !t.race.stream {
+	if msg != nil && truncated(msg) {
 		if full, ferr := t.byStream(); ferr == nil {
 			msg = full
 		}
@@ -223,9 +223,6 @@ func truncated(msg []byte) bool { return binary.BigEndian.Uint16(msg[2:])&flagTC
 
 // whole asks until there is an answer or the race is over.
 func (t *try) whole() result {
-	if t.race.stream {
-		return t.end(t.byStream())
-	}
 	if t.err == nil {
 		t.err = t.send()
 	}
@@ -277,7 +274,7 @@ func (t *try) wait(until time.Time) ([]byte, error) {
 		return nil, os.ErrDeadlineExceeded // it came before the deadline was set
 	}
 	if t.buf == nil {
-		t.buf = make([]byte, max(t.race.size, maxQuery)+1)
+		t.buf = make([]byte, max(t.race.size, maxQuery)) // some send more than they may
 	}
 	for {
 		n, err := t.conn.Read(t.buf)

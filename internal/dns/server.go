@@ -208,10 +208,6 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// maxQuery is the largest query that is read. A name has at most 255 bytes; the
-// rest is for options, as padding.
-const maxQuery = 1232
-
 // packet is a query and room for its answer. Packets are in use only while
 // there is a query to answer: a sandbox that is silent has none.
 type packet struct {
@@ -277,5 +273,6 @@ func (s *Server) local(k *sockets, p *packet, size int, stream bool) (answer []b
 func unknownSandbox() reason { return reason{14 + 1, "sandbox is not connected yet"} }        // Not Ready
 func onlyLocal() reason      { return reason{18 + 1, "internal networks: local names only"} } // Prohibited
 func overLimit() reason      { return reason{18 + 1, "too many queries of this sandbox"} }
-func unreachable() reason    { return reason{22 + 1, "no upstream resolver answers"} } // No Reachable Authority
+func unreachable() reason    { return reason{22 + 1, "no upstream resolver answers"} }                 // No Reachable Authority
+func tooLong() reason        { return reason{23 + 1, "upstream has a long answer and speaks no TCP"} } // Network Error
 func noUpstream() reason     { return reason{22 + 1, "no upstream resolver is known"} }

@@ -180,7 +180,7 @@ func (r *run) chain(c *ChainDef, depth int) VerdictCode {
 	for i := range c.Rules {
 		ref := Ref{
 			Family: r.table.Family, Table: r.table.Name, Chain: c.Name, Index: i,
-			Handle: c.Rules[i].Handle, Comment: c.Rules[i].Comment,
+			Handle: c.Rules[i].Handle, Comment: c.Rules[i].AnyComment(),
 		}
 		v, matched := r.rule(&c.Rules[i], &ref)
 		if !matched {

@@ -38,6 +38,10 @@ func (r *run) xtMatch(x XT) status {
 		return r.xtHops(x)
 	case "rt":
 		return r.xtRouting(x)
+	case "physdev":
+		return r.xtPhysdev(x)
+	case "iprange":
+		return r.xtIPRange(x)
 	}
 	return unknown("%s of iptables is not known", x)
 }
@@ -236,6 +240,11 @@ func (r *run) xtRouting(x XT) status {
 
 // xtTarget runs a target.
 func (r *run) xtTarget(x XT) status {
+	if t, action, ok := x.xtNAT(); ok {
+		s := decide(Verdict{Code: Accept}, action)
+		s.nat = &t
+		return s
+	}
 	switch {
 	case slices.Contains([]string{"LOG", "NFLOG", "AUDIT", "TRACE", "CHECKSUM", "TCPMSS", "CLASSIFY"}, x.Name):
 		return goOn()

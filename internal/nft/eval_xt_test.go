@@ -3,6 +3,7 @@ package nft
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"testing"
 )
@@ -140,6 +141,83 @@ func TestAssume(t *testing.T) {
 		got := NewRuleset(TableDef{Table: Table{Family: FamilyIP, Name: "filter"}, Chains: []ChainDef{chain}}).Hook("forward", p)
 		if got.Verdict != want || !slices.Equal(asked, []uint64{7}) {
 			t.Errorf("assumed %v: verdict %v, asked about %v; want %v", passes, got.Verdict, asked, want)
+		}
+	}
+}
+
+// TestTranslationsOfIPTables reads the three forms that ranges have had.
+func TestTranslationsOfIPTables(t *testing.T) {
+	addr := func(s string) []byte {
+		return append(netip.MustParseAddr(s).AsSlice(), make([]byte, 16-netip.MustParseAddr(s).BitLen()/8)...)
+	}
+	port := func(lo, hi uint16) []byte {
+		return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, lo), hi)
+	}
+	old := func(flags uint32, lo, hi string, ports []byte) []byte {
+		return info(t, uint32(1), flags, netip.MustParseAddr(lo).As4(), netip.MustParseAddr(hi).As4(), ports)
+	}
+	now := func(flags uint32, lo, hi string, ports []byte) []byte {
+		return info(t, flags, addr(lo), addr(hi), ports)
+	}
+	for _, c := range []struct {
+		xt   XT
+		want Translation
+	}{
+		{XT{Name: "DNAT", Rev: 2, Info: append(now(3, "172.17.0.2", "172.17.0.2", port(80, 80)), 0, 0, 0, 0)}, Translation{Type: DNAT, Addr: netip.MustParseAddr("172.17.0.2"), Port: 80}},
+		{XT{Name: "DNAT", Rev: 0, Info: old(3, "172.17.0.2", "172.17.0.3", port(80, 90))}, Translation{Type: DNAT, Addr: netip.MustParseAddr("172.17.0.2"), AddrMax: netip.MustParseAddr("172.17.0.3"), Port: 80, PortMax: 90}},
+		{XT{Name: "DNAT", Rev: 1, Info: now(1, "fd00::2", "fd00::2", port(0, 0))}, Translation{Type: DNAT, Addr: netip.MustParseAddr("fd00::2")}},
+		{XT{Name: "SNAT", Rev: 0, Info: old(1, "192.0.2.1", "192.0.2.1", port(0, 0))}, Translation{Type: SNAT, Addr: netip.MustParseAddr("192.0.2.1")}},
+		{XT{Name: "SNAT", Rev: 1, Info: now(1|8, "192.0.2.1", "192.0.2.1", port(0, 0))}, Translation{Type: SNAT, Addr: netip.MustParseAddr("192.0.2.1"), Flags: NATPersistent}},
+		{XT{Name: "MASQUERADE", Info: old(0, "0.0.0.0", "0.0.0.0", port(0, 0))}, Translation{Type: SNAT, Masquerade: true}},
+		{XT{Name: "MASQUERADE", Info: now(2, "::", "::", port(1000, 2000))}, Translation{Type: SNAT, Masquerade: true, Port: 1000, PortMax: 2000}},
+		{XT{Name: "REDIRECT", Info: old(2, "0.0.0.0", "0.0.0.0", port(8080, 8080))}, Translation{Type: DNAT, Redirect: true, Port: 8080}},
+	} {
+		c.xt.Target = true
+		got, _, ok := c.xt.xtNAT()
+		if !ok || got != c.want {
+			t.Errorf("%s revision %d: %+v, %v; want %+v", c.xt.Name, c.xt.Rev, got, ok, c.want)
+		}
+		c.xt.Info = c.xt.Info[:8]
+		if _, _, ok := c.xt.xtNAT(); ok {
+			t.Errorf("%s revision %d: read out of 8 bytes", c.xt.Name, c.xt.Rev)
+		}
+	}
+}
+
+// TestPortsAndRangesOfIPTables matches on bridge ports and ranges of addresses.
+func TestPortsAndRangesOfIPTables(t *testing.T) {
+	name := func(s string) []byte { return append([]byte(s), make([]byte, 16-len(s))...) }
+	mask := func(n int) []byte { return append(bytes.Repeat([]byte{0xff}, n), make([]byte, 16-n)...) }
+	physdev := func(invert, bits uint8) XT {
+		return XT{Name: "physdev", Info: info(t, name("v-we"), mask(4), name("v-db"), mask(5), invert, bits)}
+	}
+	iprange := func(flags uint8) XT {
+		a := func(s string) []byte { return append(netip.MustParseAddr(s).AsSlice(), make([]byte, 12)...) }
+		return XT{Name: "iprange", Rev: 1, Info: info(t, a("10.0.0.1"), a("10.0.0.3"), a("192.0.2.2"), a("192.0.2.9"), flags)}
+	}
+	for _, c := range []struct {
+		name    string
+		xt      XT
+		in, out string
+		want    bool
+	}{
+		{"the port it comes in by", physdev(0, xtPhysdevIn), "v-web", "", true},
+		{"another port", physdev(0, xtPhysdevIn), "v-app", "", false},
+		{"not that port", physdev(xtPhysdevIn, xtPhysdevIn), "v-web", "", false},
+		{"not bridged", physdev(0, xtPhysdevBridged), "v-web", "", false},
+		{"bridged", physdev(0, xtPhysdevBridged), "v-web", "v-db", true},
+		{"no port at all", physdev(0, xtPhysdevIn), "", "", false},
+		{"no port at all, in the negative", physdev(xtPhysdevIsIn, xtPhysdevIsIn), "", "", true},
+		{"the port it goes out by", physdev(0, xtPhysdevOut), "v-web", "v-db", true},
+		{"source within", iprange(xtIPRangeSrc), "", "", true},
+		{"destination not within", iprange(xtIPRangeDst), "", "", false},
+		{"destination not within, in the negative", iprange(xtIPRangeDst | xtIPRangeDst<<xtIPRangeInvert), "", "", true},
+	} {
+		p := NewPacket(ProtoTCP, addrPort("10.0.0.2:4000"), addrPort("192.0.2.1:80"), nil)
+		p.PortIn, p.PortOut = c.in, c.out
+		r := run{p: p}
+		if got := r.xtMatch(c.xt); got.reason != "" || got.ok != c.want {
+			t.Errorf("%s: %v %s, want %v", c.name, got.ok, got.reason, c.want)
 		}
 	}
 }

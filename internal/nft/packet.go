@@ -54,13 +54,16 @@ type FIBAnswer struct {
 type Packet struct {
 	IIf, OIf *Device // nil where the hook has none
 	Bridged  bool    // the hook is the bridge's: chains of family bridge run
-	Link     []byte  // Ethernet header; nil if there is none
-	Network  []byte  // from the network header on, with all that follows
-	Protocol uint16  // ethertype of Network
-	Mark     uint32
-	Priority uint32
-	PktType  uint8 // PACKET_HOST 0, BROADCAST 1, MULTICAST 2, OTHERHOST 3
-	UID, GID *uint32
+	// PortIn and PortOut are the bridge ports of a packet that a bridge hands to
+	// the hooks of IP; "" where there is none.
+	PortIn, PortOut string
+	Link            []byte // Ethernet header; nil if there is none
+	Network         []byte // from the network header on, with all that follows
+	Protocol        uint16 // ethertype of Network
+	Mark            uint32
+	Priority        uint32
+	PktType         uint8 // PACKET_HOST 0, BROADCAST 1, MULTICAST 2, OTHERHOST 3
+	UID, GID        *uint32
 	// CT is nil for a packet that is not tracked yet: "ct state" is then
 	// invalid, and nat chains do not run.
 	CT *Conntrack

@@ -13,6 +13,9 @@ type query struct {
 	src, dst netip.Addr
 	iif, oif string
 	mark     uint32
+	// proto and the ports are those of the packet; 0: not known to who asks.
+	proto        uint8
+	sport, dport uint16
 	// strict asks for a route over iif itself: link-local, loopback and multicast
 	// destinations of IPv6 that come in (rt6_need_strict).
 	strict bool
@@ -24,9 +27,19 @@ func matches(r machine.Rule, q query) bool {
 		return false
 	}
 	hit := within(r.From, q.src) && within(r.To, q.dst) && (r.IIf == "" || r.IIf == q.iif) &&
-		(r.OIf == "" || r.OIf == q.oif) && q.mark&r.Mask == r.Mark&r.Mask
+		(r.OIf == "" || r.OIf == q.oif) && q.mark&r.Mask == r.Mark&r.Mask &&
+		(r.IPProto == 0 || r.IPProto == q.proto) && between(r.SrcPorts, q.sport) && between(r.DstPorts, q.dport)
 	return hit != r.Not
 }
+
+// between reports whether a port is in a range; the zero range has all in it.
+func between(r [2]uint16, port uint16) bool {
+	return r == [2]uint16{} || port >= r[0] && port <= r[1]
+}
+
+// undecided is the type of what a rule chooses that asks for more than is known
+// of packets here; the kernel has no such number.
+const undecided machine.RouteType = 0xff
 
 // within reports whether a is in p; a prefix that is not valid has all in it.
 func within(p netip.Prefix, a netip.Addr) bool {
@@ -38,6 +51,9 @@ func (s *space) lookup(q query) (machine.Route, bool) {
 	for _, rule := range s.rules {
 		if !matches(rule, q) {
 			continue
+		}
+		if rule.Unknown != "" {
+			return machine.Route{Type: undecided}, true
 		}
 		if rule.Action != machine.Unicast {
 			return machine.Route{Type: rule.Action}, true
@@ -54,7 +70,7 @@ func (s *space) lookup(q query) (machine.Route, bool) {
 func (s *space) lookupTable(table uint32, q query) (machine.Route, bool) {
 	for _, r := range s.tables[table] {
 		switch {
-		case !r.Dst.Contains(q.dst),
+		case !r.Dst.Contains(q.dst), r.Dead,
 			r.Dev != "" && !s.up(r.Dev),
 			q.oif != "" && r.Dev != "" && r.Dev != q.oif && r.Type != machine.Local,
 			q.strict && r.Dev != q.iif:
@@ -174,17 +190,21 @@ func (s *space) source4(dev string, next netip.Addr) netip.Addr {
 	return other
 }
 
-// source6 chooses by RFC 6724, section 5, rules 1, 2, 5, 6 and 8.
+// source6 chooses by RFC 6724, section 5, rules 1, 2, 3, 5, 6 and 8.
 func (s *space) source6(dev string, dst netip.Addr) netip.Addr {
 	var best machine.Address
 	for _, a := range s.Addresses {
-		if a.Prefix.Addr().Is6() && s.up(a.Dev) && (!dst.IsLinkLocalUnicast() || a.Dev == dev) &&
+		if a.Prefix.Addr().Is6() && s.up(a.Dev) && usable(a) && (!dst.IsLinkLocalUnicast() || a.Dev == dev) &&
 			(!best.Prefix.IsValid() || better6(a, best, dev, dst)) {
 			best = a
 		}
 	}
 	return best.Prefix.Addr()
 }
+
+// usable reports whether an address may be sent from and answers: not before it
+// is known to be nobody else's (RFC 4862, 5.4).
+func usable(a machine.Address) bool { return !a.Tentative && !a.DADFailed }
 
 // better6 reports whether a is to be preferred to b.
 func better6(a, b machine.Address, dev string, dst netip.Addr) bool {
@@ -200,6 +220,9 @@ func better6(a, b machine.Address, dev string, dst netip.Addr) bool {
 	}
 	if (a.Dev == dev) != (b.Dev == dev) {
 		return a.Dev == dev
+	}
+	if a.Deprecated != b.Deprecated {
+		return b.Deprecated
 	}
 	if lx, ly := label6(x) == label6(dst), label6(y) == label6(dst); lx != ly {
 		return lx

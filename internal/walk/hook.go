@@ -93,7 +93,7 @@ func (r *run) hook(at *space, name string, p *packet, in, out string) *fate {
 		var f *fate
 		switch {
 		case st.tracks:
-			r.follow(at, p)
+			f = r.follow(at, name, p, deviceAt(name, in, out))
 		case st.nat:
 			f = r.nat(at, name, st, p, in, out)
 		default:

@@ -49,6 +49,9 @@ func (r *run) send(at *space, p *packet) *fate {
 	if f := r.refuseSend(at, rt, p); f != nil {
 		return f
 	}
+	if mtu := at.mtu(rt); mtu != 0 && p.size > mtu {
+		return r.drop(at, rt.Dev, api.LayerRoute, p, "%d bytes do not fit the MTU of %s, %d: EMSGSIZE", p.size, rt.Dev, mtu)
+	}
 	r.hop(at, rt.Dev, api.Hop{Layer: api.LayerRoute, Action: "sends", Detail: p.text() + viaText(rt), Before: new(p.flow())})
 	dst, mark := p.dst.Addr(), p.mark
 	p.via = rt.Via
@@ -160,12 +163,25 @@ func (r *run) forward(at *space, in string, rt machine.Route, p *packet) *fate {
 	case p.ttl <= 1:
 		return r.reject(at, in, api.LayerRoute, p, timeExceeded, "its time to live is over")
 	}
+	if mtu := at.mtu(rt); mtu != 0 && p.size > mtu {
+		return r.reject(at, in, api.LayerRoute, p, tooBig, "%d bytes do not fit the MTU of %s, %d, and may not be cut up", p.size, rt.Dev, mtu)
+	}
 	p.ttl--
 	r.hop(at, in, api.Hop{Layer: api.LayerRoute, Action: "routes", Detail: routeText(rt, p), Before: new(p.flow())})
 	if f := r.hook(at, "forward", p, in, rt.Dev); f != nil {
 		return f
 	}
 	return r.leave(at, rt, p, in)
+}
+
+// mtu is how long a packet may be on a route; 0: not known.
+func (s *space) mtu(rt machine.Route) int {
+	l := s.links[outDev(rt)]
+	switch {
+	case rt.MTU != 0 || l == nil:
+		return rt.MTU
+	}
+	return l.MTU
 }
 
 // input hands a packet to the sockets.
@@ -183,7 +199,7 @@ func (r *run) input(at *space, in string, p *packet, to machine.RouteType) *fate
 	if why := ignored(at, p, to); why != "" {
 		return r.drop(at, in, api.LayerSocket, p, "%s", why)
 	}
-	if !listens(at, p) {
+	if !listens(at, in, p) {
 		f.verdict, f.reason = api.Refused, fmt.Sprintf("nothing in %s listens on %s port %d", at.Name, protoName(p.proto), p.dst.Port())
 		f.back = backTo(p, reset)
 		if p.proto != nft.ProtoTCP {
@@ -209,7 +225,7 @@ func ignored(at *space, p *packet, to machine.RouteType) string {
 		return "echo requests to a broadcast address are ignored"
 	case slices.ContainsFunc(at.Held, func(l machine.Listener) bool { return takes(l, p) }):
 		return "the port is held for a publication, which is not for this packet"
-	case to == machine.Broadcast && !listens(at, p): // RFC 1122, 3.2.2
+	case to == machine.Broadcast && !listens(at, "", p): // RFC 1122, 3.2.2
 		return "nothing listens, and a broadcast is not refused"
 	case p.proto == nft.ProtoICMP && at.sysctl("net/ipv4/icmp_echo_ignore_all") != 0,
 		p.proto == nft.ProtoICMPv6 && at.sysctl("net/ipv6/icmp/echo_ignore_all") != 0:
@@ -218,13 +234,16 @@ func ignored(at *space, p *packet, to machine.RouteType) string {
 	return ""
 }
 
-// listens reports whether a socket takes the packet, or none is known.
-func listens(at *space, p *packet) bool {
-	return at.Listeners == nil || p.isICMP() || slices.ContainsFunc(at.Listeners, func(l machine.Listener) bool { return takes(l, p) })
+// listens reports whether a socket takes the packet that came in by a link ("":
+// any), or none is known.
+func listens(at *space, in string, p *packet) bool {
+	return at.Listeners == nil || p.isICMP() || slices.ContainsFunc(at.Listeners, func(l machine.Listener) bool {
+		return takes(l, p) && (l.Dev == "" || in == "" || l.Dev == in)
+	})
 }
 
 // takes reports whether a packet is for the socket.
 func takes(l machine.Listener, p *packet) bool {
-	every := l.Addr.IsUnspecified() && (l.Addr.Is6() || !p.is6())
+	every := l.Addr.IsUnspecified() && (l.Addr.Is6() && (p.is6() || !l.V6Only) || l.Addr.Is4() && !p.is6())
 	return l.Proto == protoName(p.proto) && l.Port == p.dst.Port() && (every || l.Addr == p.dst.Addr())
 }

@@ -1,6 +1,9 @@
 package walk
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
 )
@@ -73,8 +76,11 @@ func (r *run) transmit(at *space, rt machine.Route, p *packet, in string) *fate 
 
 // put puts a frame on a link.
 func (r *run) put(at *space, l *machine.Link, f frame) *fate {
-	if !l.Up {
+	switch {
+	case !l.Up:
 		return r.drop(at, l.Name, api.LayerLink, f.p, "link %s is down", l.Name)
+	case l.OperState == "down" || l.OperState == "lowerlayerdown":
+		return r.drop(at, l.Name, api.LayerLink, f.p, "link %s has no carrier%s", l.Name, otherEnd(r.w, l))
 	}
 	if e := r.linkHook(at, "egress", "egress", f.p, "", l.Name); e != nil {
 		return e
@@ -102,6 +108,15 @@ func (r *run) put(at *space, l *machine.Link, f frame) *fate {
 	return r.enter(far, far.links[l.Peer], f)
 }
 
+// otherEnd says why a link of a pair has no carrier.
+func otherEnd(w *Walker, l *machine.Link) string {
+	far := w.spaces[l.PeerNS]
+	if far == nil || far.links[l.Peer] == nil || far.up(l.Peer) {
+		return ""
+	}
+	return fmt.Sprintf(": its other end %s in %s is down", l.Peer, l.PeerNS)
+}
+
 // out lets a frame go by a link with nobody known behind it.
 func (r *run) out(at *space, l *machine.Link, f frame) *fate {
 	if f.to.link != l {
@@ -119,7 +134,7 @@ func (r *run) enter(at *space, l *machine.Link, f frame) *fate {
 	if r.crossed++; r.crossed > maxCrossings {
 		return end(at, f.p, api.Lost, "it goes round in circles")
 	}
-	f.p.track, f.p.state, f.p.reverse, f.p.crossing = nil, 0, false, nil
+	f.p.track, f.p.state, f.p.reverse, f.p.crossing, f.p.port = nil, 0, false, nil, ""
 	if e := r.linkHook(at, "ingress", "ingress", f.p, l.Name, ""); e != nil {
 		return e
 	}
@@ -141,6 +156,9 @@ func (r *run) cross(at *space, b, in *machine.Link, f frame) *fate {
 	if !b.Up {
 		return r.drop(at, b.Name, api.LayerBridge, f.p, "bridge %s is down", b.Name)
 	}
+	if in.Locked && !at.knows(b, in, f.from) {
+		return r.drop(at, in.Name, api.LayerBridge, f.p, "port %s is locked, and %s is not an address it is known to have", in.Name, f.from.mac())
+	}
 	if e := r.linkHook(at, "prerouting", bridged+"prerouting", f.p, in.Name, ""); e != nil {
 		return e
 	}
@@ -159,6 +177,15 @@ func (r *run) cross(at *space, b, in *machine.Link, f frame) *fate {
 		return r.arrive(at, b.Name, f.p, hooked)
 	}
 	return r.bridge(at, b, in, f, hooked)
+}
+
+// knows reports whether a bridge has the sender's MAC behind the port, which a
+// locked port asks for (br_handle_frame_finish). One that is not known passes.
+func (s *space) knows(b, in *machine.Link, from station) bool {
+	mac := from.mac()
+	return mac == "" || slices.ContainsFunc(s.Forwarding, func(e machine.ForwardingEntry) bool {
+		return e.Bridge == b.Name && e.Dev == in.Name && e.MAC == mac && !e.Local
+	})
 }
 
 // hookBridged takes a frame through prerouting. A new destination is routed: it
@@ -206,9 +233,12 @@ func (r *run) bridge(at *space, b, in *machine.Link, f frame, hooked bool) *fate
 		return r.drop(at, b.Name, api.LayerBridge, p, "no port of bridge %s leads to %s", b.Name, f.to.link.Name)
 	case out == in && !in.Hairpin:
 		return r.drop(at, b.Name, api.LayerBridge, p, "port %s would have to send the frame back: hairpin is off", in.Name)
+	case p.size > 0 && out.MTU > 0 && p.size > out.MTU: // is_skb_forwardable
+		return r.drop(at, b.Name, api.LayerBridge, p, "%d bytes do not fit the MTU of port %s, %d, and a bridge says nothing", p.size, out.Name, out.MTU)
 	case in.Isolated && out.Isolated:
 		return r.drop(at, b.Name, api.LayerBridge, p, "ports %s and %s are isolated", in.Name, out.Name)
 	}
+	p.port = out.Name
 	if e := r.linkHook(at, "forward", bridged+"forward", p, in.Name, out.Name); e != nil {
 		return e
 	}

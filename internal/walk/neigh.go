@@ -3,6 +3,7 @@ package walk
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
@@ -113,8 +114,10 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		return found, r.get(at, l, found, next, asker, p)
 	case found.link != nil:
 		return found, nil
-	case unknown.link != nil:
+	case unknown.link != nil && !at.gaveUp(l.Name, next):
 		return unknown, nil
+	case unknown.link != nil: // it may be there by now
+		r.uncertain = true
 	}
 	if in == "" {
 		return found, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s: EHOSTUNREACH", l.Name, next)
@@ -151,6 +154,13 @@ func (s *space) neighbour(dev string, ip netip.Addr) string {
 	return ""
 }
 
+// gaveUp reports whether the kernel has asked for a neighbour lately, in vain.
+func (s *space) gaveUp(dev string, ip netip.Addr) bool {
+	return slices.ContainsFunc(s.Neighbours, func(n machine.Neighbour) bool {
+		return n.Dev == dev && n.IP == ip && n.State == machine.NeighbourFailed
+	})
+}
+
 // answersFor reports whether a station answers a question for an address: with
 // IPv6 for its own, with IPv4 for all of its namespace's (arp_ignore 0), if it
 // would take a packet from the asker there (arp_process).
@@ -159,7 +169,7 @@ func (s station) answersFor(a, asker netip.Addr) bool {
 		return s.at.isLocal(a) && martian(s.at, s.link.Name, asker, a) == "" && validateSource(s.at, s.link.Name, "", asker, a) == ""
 	}
 	for _, own := range s.at.Addresses {
-		if own.Dev == s.link.Name && own.Prefix.Addr() == a {
+		if own.Dev == s.link.Name && own.Prefix.Addr() == a && usable(own) {
 			return true
 		}
 	}

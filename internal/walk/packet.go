@@ -15,6 +15,7 @@ type packet struct {
 	proto    uint8
 	src, dst netip.AddrPort
 	ttl      int
+	size     int // bytes, of a packet that may not be cut up; 0: it fits
 	mark     uint32
 	kind     kind
 	icmp     icmp // of an error; the type of an echo follows from kind
@@ -32,6 +33,8 @@ type packet struct {
 	via netip.Addr
 	// crossing is the bridge that handed it to the hooks of IP.
 	crossing *crossing
+	// port is the bridge port it goes on to, while the hooks see it.
+	port string
 	// from is the MAC of the link it was sent by, to that it is for.
 	from, to string
 }
@@ -186,6 +189,9 @@ func (p *packet) nft(s *space, in, out string) *nft.Packet {
 		ttl = ttlAt6
 	}
 	q.Network[ttl] = byte(p.ttl)
+	if p.crossing != nil {
+		q.PortIn, q.PortOut = p.crossing.port.Name, p.port
+	}
 	switch {
 	case p.state == 0:
 		q.CT = nil

@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/towpath/towpath/api"
@@ -10,14 +11,20 @@ import (
 // routeOut routes what the namespace sends.
 func (r *run) routeOut(at *space, p *packet) (machine.Route, *fate) {
 	dst := p.dst.Addr()
-	rt, ok := at.lookup(query{src: p.src.Addr(), dst: dst, iif: loopback, oif: p.oif, mark: p.mark})
+	rt, ok := at.lookup(query{
+		src: p.src.Addr(), dst: dst, iif: loopback, oif: p.oif, mark: p.mark,
+		proto: p.proto, sport: p.src.Port(), dport: p.dst.Port(),
+	})
 	fail := func(errno string) (machine.Route, *fate) {
 		return rt, r.drop(at, rt.Dev, api.LayerRoute, p, "%s has no route to %s: %s", at.Name, dst, errno)
 	}
 	if ok && dst == limitedBroadcast() {
 		rt.Type = machine.Broadcast
 	}
+	r.uncertain = r.uncertain || len(rt.Hops) > 1
 	switch {
+	case ok && rt.Type == undecided:
+		return rt, r.unclear(at, "", p)
 	case !ok:
 		return fail("ENETUNREACH")
 	case rt.Type == machine.Blackhole:
@@ -32,6 +39,20 @@ func (r *run) routeOut(at *space, p *packet) (machine.Route, *fate) {
 	return rt, nil
 }
 
+// unclear ends a packet at a rule of routing that cannot be evaluated.
+func (r *run) unclear(at *space, dev string, p *packet) *fate {
+	why := ""
+	for _, rule := range at.rules {
+		if rule.Unknown != "" && rule.IPv6 == p.is6() {
+			why = fmt.Sprintf("rule %d of routing in %s asks for %s", rule.Priority, at.Name, rule.Unknown)
+			break
+		}
+	}
+	f := end(at, p, api.Undecided, "%s", why)
+	r.hop(at, dev, api.Hop{Layer: api.LayerRoute, Action: "undecided", Detail: why, Before: new(p.flow())})
+	return f
+}
+
 // limitedBroadcast is the address of everybody on the link, whatever the route.
 func limitedBroadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
@@ -43,7 +64,14 @@ func (r *run) routeIn(at *space, in string, p *packet) (machine.Route, *fate) {
 	if why := martian(at, in, p.src.Addr(), p.dst.Addr()); why != "" {
 		return machine.Route{}, r.drop(at, in, api.LayerRoute, p, "%s", why)
 	}
-	rt, ok := at.lookup(query{src: p.src.Addr(), dst: p.dst.Addr(), iif: in, mark: p.mark})
+	rt, ok := at.lookup(query{
+		src: p.src.Addr(), dst: p.dst.Addr(), iif: in, mark: p.mark,
+		proto: p.proto, sport: p.src.Port(), dport: p.dst.Port(),
+	})
+	r.uncertain = r.uncertain || len(rt.Hops) > 1
+	if ok && rt.Type == undecided {
+		return rt, r.unclear(at, in, p)
+	}
 	if p.dst.Addr() == limitedBroadcast() {
 		rt, ok = machine.Route{Type: machine.Broadcast, Dev: in}, true
 	}
@@ -91,10 +119,13 @@ func (r *run) routeError(at *space, in string, rt machine.Route, found bool, p *
 func (r *run) routeIn6(at *space, in string, p *packet) (machine.Route, *fate) {
 	dst := p.dst.Addr()
 	rt, ok := at.lookup(query{
-		src: p.src.Addr(), dst: dst, iif: in, mark: p.mark,
+		src: p.src.Addr(), dst: dst, iif: in, mark: p.mark, proto: p.proto, sport: p.src.Port(), dport: p.dst.Port(),
 		strict: dst.IsLinkLocalUnicast() || dst.IsLoopback() || dst.IsMulticast(),
 	})
+	r.uncertain = r.uncertain || len(rt.Hops) > 1
 	switch {
+	case ok && rt.Type == undecided:
+		return rt, r.unclear(at, in, p)
 	case p.src.Addr().IsMulticast():
 		return rt, r.drop(at, in, api.LayerRoute, p, "its source is a multicast address")
 	case !ok || failure(rt):

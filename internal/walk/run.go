@@ -19,12 +19,15 @@ type Question struct {
 	Src, Dst netip.AddrPort
 	// Proto is "tcp", "udp", "sctp" or "icmp", which is an echo request.
 	Proto string
+	// Size is how many bytes the packet has, headers and all, and that it may not
+	// be cut up; 0: it fits everywhere.
+	Size int
 }
 
 // ephemeralPort stands for the one that a sender would be given.
 const ephemeralPort = 49152
 
-// firstTTL is what packets start with (net.ipv4.ip_default_ttl).
+// firstTTL is what packets start with (net.ipv4.ip_default_ttl, the hop limit of IPv6).
 const firstTTL = 64
 
 // outside names who is beyond the links that are known.
@@ -103,7 +106,7 @@ func (r *run) question(q Question) (*packet, error) {
 	case q.Link != "" && !q.Src.Addr().IsValid():
 		return nil, fmt.Errorf("a packet from outside needs a source")
 	}
-	p := &packet{proto: proto, src: q.Src, dst: netip.AddrPortFrom(dst.WithZone(""), q.Dst.Port()), ttl: firstTTL, oif: dst.Zone()}
+	p := &packet{proto: proto, src: q.Src, dst: netip.AddrPortFrom(dst.WithZone(""), q.Dst.Port()), ttl: r.origin.firstTTL(dst), size: q.Size, oif: dst.Zone()}
 	switch {
 	case p.isICMP(): // the identifier stands in both ports
 		p.src = netip.AddrPortFrom(q.Src.Addr(), q.Src.Port())
@@ -213,7 +216,8 @@ func unanswerable(at *space, p *packet) bool {
 	return p.kind == icmpError || p.kind == reset || to == machine.Broadcast || to == machine.Multicast
 }
 
-// Errors by family: destination unreachable (RFC 792, RFC 4443) and time exceeded.
+// Errors by family: destination unreachable (RFC 792, RFC 4443), time exceeded,
+// and what does not fit (RFC 1191).
 type errorKind byte
 
 const (
@@ -222,14 +226,15 @@ const (
 	hostUnreachable
 	prohibited
 	timeExceeded
+	tooBig
 )
 
 // message is the error's type and code.
 func (k errorKind) message(v6 bool) icmp {
 	if v6 {
-		return [...]icmp{{1, 0}, {1, 4}, {1, 3}, {1, 1}, {3, 0}}[k]
+		return [...]icmp{{1, 0}, {1, 4}, {1, 3}, {1, 1}, {3, 0}, {2, 0}}[k]
 	}
-	return [...]icmp{{3, 0}, {3, 3}, {3, 1}, {3, 13}, {11, 0}}[k]
+	return [...]icmp{{3, 0}, {3, 3}, {3, 1}, {3, 13}, {11, 0}, {3, 4}}[k]
 }
 
 // rejection is what a reject statement sends.
@@ -256,6 +261,6 @@ func (r *run) hop(at *space, dev string, h api.Hop) {
 	if l := at.links[dev]; l != nil {
 		h.Ifindex = l.Index
 	}
-	h.Sources, h.Certain = []string{"walk"}, !r.uncertain
+	h.Sources, h.Certain = []string{"walk"}, !r.uncertain && len(at.Partial) == 0
 	r.path.Hops = append(r.path.Hops, h)
 }

@@ -3,6 +3,7 @@ package walk
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -90,6 +91,14 @@ func (s *space) sysctl(name string) int {
 		return 0
 	}
 	return n
+}
+
+// firstTTL is what packets of the namespace start with.
+func (s *space) firstTTL(dst netip.Addr) int {
+	if n := s.sysctl("net/ipv4/ip_default_ttl"); n > 0 && dst.Is4() {
+		return n
+	}
+	return firstTTL
 }
 
 // conf is the value of a parameter of an interface: its own, else that which

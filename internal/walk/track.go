@@ -3,6 +3,7 @@ package walk
 import (
 	"net/netip"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/nft"
 )
 
@@ -46,19 +47,30 @@ func known(s *space) []*tracked {
 // follow finds the connection of a packet in a namespace, or begins one
 // (nf_conntrack_in). What it has looked at before, it leaves alone: so it does
 // with a packet on the loopback.
-func (r *run) follow(at *space, p *packet) {
+func (r *run) follow(at *space, name string, p *packet, dev string) *fate {
 	switch {
 	case p.state != 0:
 	case p.kind == solicit || p.kind == advertise:
 		p.state = nft.StateUntracked // nf_conntrack_icmpv6_error
 	case p.kind == icmpError:
 		r.followError(at, p)
-	default:
-		r.followPacket(at, p)
+	case !r.followPacket(at, p):
+		f := end(at, p, api.Dropped, "the table of connections of %s is full: %s are tracked", at.Name, at.Sysctls["net/netfilter/nf_conntrack_count"])
+		r.hop(at, dev, api.Hop{Layer: api.Layer(name), Action: "drop", Detail: f.reason, Before: new(p.flow())})
+		return f
 	}
+	return nil
 }
 
-func (r *run) followPacket(at *space, p *packet) {
+// full reports whether no more connections are tracked: the first packet of
+// another is dropped, unless one that was never answered can make room.
+func (s *space) full() bool {
+	count, most := s.sysctl("net/netfilter/nf_conntrack_count"), s.sysctl("net/netfilter/nf_conntrack_max")
+	return most > 0 && count >= most
+}
+
+// followPacket reports whether the packet may go on.
+func (r *run) followPacket(at *space, p *packet) bool {
 	t := p.tuple()
 	// The type of an echo message, which is part of its tuple, says its direction:
 	// one to oneself has the same addresses both ways.
@@ -71,19 +83,23 @@ func (r *run) followPacket(at *space, p *packet) {
 			if c.old {
 				p.state = nft.StateEstablished
 			}
-			return
+			return true
 		case c.answer == t && maybeAnswer:
 			p.track, p.state, p.reverse = c, nft.StateEstablished, true
-			return
+			return true
 		}
 	}
 	// An answer alone begins a connection of UDP; those of TCP and ICMP do not.
 	if p.kind != first && p.proto != nft.ProtoUDP {
 		p.state = nft.StateInvalid
-		return
+		return true
+	}
+	if at.full() {
+		return false
 	}
 	p.track, p.state, p.reverse = newTracked(p), nft.StateNew, false
 	r.conns[at.Name] = append(r.conns[at.Name], p.track)
+	return true
 }
 
 // followError finds the connection by the packet that is quoted: it looks as it

@@ -29,6 +29,8 @@ type Path struct {
 	// Culprit is the rule that ended the packet or could not be evaluated.
 	Culprit *Rule  `json:"culprit"`
 	Fix     string `json:"fix"`
+	// Summary is the way in a few words: network "front", NAT.
+	Summary string `json:"summary,omitzero"`
 	Hops    []Hop  `json:"hops"`
 }
 
@@ -98,6 +100,8 @@ type Rule struct {
 	Chain   string `json:"chain"`
 	Handle  uint64 `json:"handle"` // 0: the rule is not in the kernel
 	Comment string `json:"comment"`
+	// Text is the rule as nft writes it.
+	Text string `json:"text,omitzero"`
 	// Object is what the rule was made for ("network front"), Author who made it.
 	Object string `json:"object"`
 	Author string `json:"author"`
@@ -130,6 +134,8 @@ const (
 	LayerPostrouting Layer = "postrouting"
 	LayerEgress      Layer = "egress"
 	LayerSocket      Layer = "socket"
+	// LayerName is before all packets: the destination's name is looked up.
+	LayerName Layer = "name"
 )
 
 // Hop is one thing that happened to the packet.
@@ -145,7 +151,7 @@ type Hop struct {
 	// Port is the bridge port the frame came in by or leaves by.
 	Port  string `json:"port,omitzero"`
 	Layer Layer  `json:"layer"`
-	// Action is a verb: sends, receives, bridges, routes, delivers, refuses; or
+	// Action is a verb: resolves, sends, receives, bridges, routes, delivers, refuses; or
 	// what a rule did: accept, drop, reject, rewrites, undecided, dnat, snat,
 	// masquerade, redirect, and for answers un-dnat and un-snat.
 	Action string `json:"action"`
@@ -170,4 +176,21 @@ type Encap struct {
 	VNI  uint32     `json:"vni"`
 	Src  netip.Addr `json:"src"`
 	Dst  netip.Addr `json:"dst"`
+}
+
+// PathQuery asks for the path of a packet.
+type PathQuery struct {
+	// From is a sandbox, a container, an address of one, "host" or
+	// "outside[:ADDRESS]".
+	From string `json:"from"`
+	// To is as From, or a name that the sender can resolve, and
+	// [:PORT[/PROTO]] after it; without a port the packet is an ICMP echo request.
+	To string `json:"to"`
+	// Family is 4, 6 or, for either, 0.
+	Family int `json:"family,omitzero"`
+	// Size is how many bytes the packet has in all, which may not be cut up; 0:
+	// it fits everywhere.
+	Size int `json:"size,omitzero"`
+	// Desired walks what is wanted, not what is there.
+	Desired bool `json:"desired,omitzero"`
 }

@@ -53,6 +53,7 @@ func arrows() []arrow {
 		{from: "internal/topology", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner"}, pure: true},
 		{from: "internal/doctor", to: []string{"api", "internal/author", "internal/firewall", "internal/kernel", "internal/machine", "internal/nft", "internal/owner", "internal/topology"}, pure: true},
 		{from: "internal/reach", to: []string{"api", "internal/machine", "internal/nft", "internal/owner", "internal/topology", "internal/walk"}, pure: true},
+		{from: "internal/explain", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner", "internal/walk"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},

@@ -19,6 +19,9 @@ type Link struct {
 	// OperState is what RFC 2863 calls so, as ip(8) prints it, in lower case:
 	// "up", "down", "lowerlayerdown", "unknown"; "": not known.
 	OperState string
+	// NoCarrier: it is up, and the other end is not there. Unlike the operational
+	// state this is so at once, not after a while.
+	NoCarrier bool
 	Promisc   bool
 	Master    string // bridge, bond or VRF it belongs to
 

@@ -44,7 +44,7 @@ type Route struct {
 	// Hops are the ways of a route with several; Dev and Via are then those of
 	// the first.
 	Hops []NextHop
-	// Dead: its link is down or gone (RTNH_F_DEAD, RTNH_F_LINKDOWN).
+	// Dead: it cannot be used (RTNH_F_DEAD).
 	Dead bool
 }
 

@@ -71,7 +71,7 @@ func (s *space) lookupTable(table uint32, q query) (machine.Route, bool) {
 	for _, r := range s.tables[table] {
 		switch {
 		case !r.Dst.Contains(q.dst), r.Dead,
-			r.Dev != "" && !s.up(r.Dev),
+			r.Dev != "" && (!s.up(r.Dev) || s.unplugged(r.Dev)),
 			q.oif != "" && r.Dev != "" && r.Dev != q.oif && r.Type != machine.Local,
 			q.strict && r.Dev != q.iif:
 			continue
@@ -79,6 +79,11 @@ func (s *space) lookupTable(table uint32, q query) (machine.Route, bool) {
 		return r, true
 	}
 	return machine.Route{}, false
+}
+
+// unplugged reports whether routes over a link without carrier are passed over.
+func (s *space) unplugged(dev string) bool {
+	return s.links[dev].NoCarrier && s.conf("ipv4", dev, "ignore_routes_with_linkdown") != 0
 }
 
 // isLocal reports whether an address is one of the namespace's own, and so

@@ -217,7 +217,7 @@ func rule(ref nft.Ref) *api.Rule {
 	if ref.Table == "" {
 		return nil
 	}
-	return &api.Rule{Family: ref.Family.String(), Table: ref.Table, Chain: ref.Chain, Handle: ref.Handle, Comment: ref.Comment}
+	return &api.Rule{Family: ref.Family.String(), Table: ref.Table, Chain: ref.Chain, Handle: ref.Handle, Comment: ref.Comment, Text: ref.Text}
 }
 
 // nat asks the chains about the first packet of a connection, once for the

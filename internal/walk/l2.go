@@ -79,7 +79,7 @@ func (r *run) put(at *space, l *machine.Link, f frame) *fate {
 	switch {
 	case !l.Up:
 		return r.drop(at, l.Name, api.LayerLink, f.p, "link %s is down", l.Name)
-	case l.OperState == "down" || l.OperState == "lowerlayerdown":
+	case l.NoCarrier:
 		return r.drop(at, l.Name, api.LayerLink, f.p, "link %s has no carrier%s", l.Name, otherEnd(r.w, l))
 	}
 	if e := r.linkHook(at, "egress", "egress", f.p, "", l.Name); e != nil {

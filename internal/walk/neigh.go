@@ -2,6 +2,7 @@ package walk
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -95,11 +96,14 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		asker = at.source(machine.Route{Dev: l.Name, Type: machine.Unicast}, next)
 	}
 	var found, unknown station
+	silent := "" // why who has the address does not answer
 	r.w.search(at, l, mac == "", func(s station) bool {
 		switch {
 		case stranger(s.link):
 			unknown = s
-		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next, asker):
+		case mac == "" && s.silence(next, asker) != "":
+			silent = fmt.Sprintf(" (%s has it, but %s)", s.at.Name, s.silence(next, asker))
+		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next):
 			// Of two that answer the last is believed, which is a matter of luck.
 			r.uncertain = r.uncertain || found.link != nil
 			found = cmp.Or(found, s)
@@ -120,9 +124,9 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		r.uncertain = true
 	}
 	if in == "" {
-		return found, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s: EHOSTUNREACH", l.Name, next)
+		return found, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s%s: EHOSTUNREACH", l.Name, next, silent)
 	}
-	return found, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s", l.Name, next)
+	return found, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s%s", l.Name, next, silent)
 }
 
 // acquaintance is an address that is known on a link.
@@ -136,7 +140,11 @@ type acquaintance struct {
 func (r *run) get(at *space, l *machine.Link, to station, next, asker netip.Addr, p *packet) *fate {
 	if next.Is6() {
 		if f := r.discover(at, l, to, next, asker); f != nil {
-			r.hop(at, l.Name, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: f.reason, Rule: f.rule, Before: new(p.flow())})
+			dev := ""
+			if f.place == at {
+				dev = l.Name
+			}
+			r.hop(f.place, dev, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: f.reason, Rule: f.rule, Before: new(p.flow())})
 			return f
 		}
 	}
@@ -161,12 +169,23 @@ func (s *space) gaveUp(dev string, ip netip.Addr) bool {
 	})
 }
 
-// answersFor reports whether a station answers a question for an address: with
-// IPv6 for its own, with IPv4 for all of its namespace's (arp_ignore 0), if it
-// would take a packet from the asker there (arp_process).
-func (s station) answersFor(a, asker netip.Addr) bool {
+// silence says why a station does not answer a question for an IPv4 address of
+// its namespace: it would not take a packet from the asker there (arp_process).
+func (s station) silence(a, asker netip.Addr) string {
+	if !a.Is4() || !s.at.isLocal(a) {
+		return ""
+	}
+	if why := martian(s.at, s.link.Name, asker, a); why != "" {
+		return why
+	}
+	return validateSource(s.at, s.link.Name, "", asker, a)
+}
+
+// answersFor reports whether a station has an address to answer for: with IPv6
+// one of its own, with IPv4 any of its namespace's (arp_ignore 0).
+func (s station) answersFor(a netip.Addr) bool {
 	if a.Is4() {
-		return s.at.isLocal(a) && martian(s.at, s.link.Name, asker, a) == "" && validateSource(s.at, s.link.Name, "", asker, a) == ""
+		return s.at.isLocal(a)
 	}
 	for _, own := range s.at.Addresses {
 		if own.Dev == s.link.Name && own.Prefix.Addr() == a && usable(own) {
@@ -196,7 +215,7 @@ func (r *run) discover(at *space, l *machine.Link, to station, target, src netip
 	}{{station{at, l}, to, ask}, {to, station{at, l}, tell}} {
 		if f := r.say(leg.at, leg.by, leg.p); f.verdict != api.Delivered {
 			f.reason = "neighbour discovery of " + target.String() + ": " + f.reason
-			f.at, f.back = at, nil
+			f.place, f.at, f.back = f.at, at, nil
 			if f.verdict != api.Undecided {
 				f.verdict = api.Dropped
 			}

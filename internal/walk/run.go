@@ -53,6 +53,7 @@ type fate struct {
 	reason  string
 	rule    *api.Rule
 	at      *space // where
+	place   *space // where a message of neighbour discovery ended
 	packet  *packet
 	left    *machine.Link // it has left by a link with nobody known behind it
 	back    *packet       // what at sends because of it

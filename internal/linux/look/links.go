@@ -70,7 +70,7 @@ func (r *reading) addLinks() {
 		m := machine.Link{
 			Index: l.Index, Name: l.Name, AltNames: l.AltNames, Alias: l.Alias, Type: l.Kind, MTU: l.MTU, Group: l.Group,
 			Up: l.Up, OperState: operState(l.OperState), Promisc: l.Flags&unix.IFF_PROMISC != 0, Master: r.names[l.Master],
-			VLAN: l.VLAN, Table: l.Table, Mode: mode(l),
+			NoCarrier: l.Up && l.Flags&unix.IFF_LOWER_UP == 0, VLAN: l.VLAN, Table: l.Table, Mode: mode(l),
 		}
 		if !l.MAC.IsZero() {
 			m.MAC = l.MAC.String()

@@ -49,7 +49,7 @@ func (r *reading) routes(ctx context.Context, c *rt.Conn, limit int) error {
 func (r *reading) route(x rt.Route) machine.Route {
 	out := machine.Route{
 		Table: x.Table, Type: machine.RouteType(x.Type), Dst: x.Dst, Dev: r.names[x.OIF], Via: x.Gateway, Src: x.Src,
-		Metric: x.Metric, Protocol: x.Protocol, MTU: x.MTU, Dead: x.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0,
+		Metric: x.Metric, Protocol: x.Protocol, MTU: x.MTU, Dead: x.Flags&unix.RTNH_F_DEAD != 0,
 	}
 	for _, h := range x.Hops {
 		out.Hops = append(out.Hops, machine.NextHop{Dev: r.names[h.OIF], Via: h.Gateway, Weight: h.Weight})

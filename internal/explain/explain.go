@@ -1,0 +1,170 @@
+// Package explain tells the path that a packet should take through an observed
+// machine, in the words of the people who use it: between sandboxes, containers,
+// the host and the outside, with the rule that decides, whose it is, and what
+// to do when the packet does not arrive. Nothing is sent.
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/owner"
+	"github.com/towpath/towpath/internal/walk"
+)
+
+// Machine is what explanations are made of.
+type Machine struct {
+	Host machine.Host
+	// Names tells whose namespaces are that are not Towpath's; nil: nobody's.
+	Names *owner.Names
+	// Sandboxes, Networks and Publications are what was asked of Towpath.
+	Sandboxes    []api.Sandbox
+	Networks     []api.Network
+	Publications []api.Publication
+	// Resolve asks the resolver of a sandbox for a name; nil, or an answer
+	// without a line: what is known of networks decides.
+	Resolve func(sandbox, name string) Answer
+}
+
+// Answer is what a resolver says to a name.
+type Answer struct {
+	// Line says who answered what, or why nobody did.
+	Line      string
+	Addresses []netip.Addr
+}
+
+// Explain walks the packet that is asked for.
+func (m *Machine) Explain(q api.PathQuery) (api.Path, error) {
+	fail := func(err error) (api.Path, error) {
+		return api.Path{}, fmt.Errorf("explain %s to %s: %w", q.From, q.To, err)
+	}
+	target, err := ParseTarget(q.To)
+	if err != nil {
+		return fail(err)
+	}
+	p, err := m.plan(q, target)
+	if err != nil {
+		return fail(err)
+	}
+	w, err := walk.New(p.host)
+	if err != nil {
+		return fail(err)
+	}
+	path, err := w.Walk(p.question)
+	if err != nil {
+		return fail(api.Errorf(api.Invalid, "%w", err))
+	}
+	m.annotate(&path, p)
+	return path, nil
+}
+
+// planned is a packet that is ready to walk.
+type planned struct {
+	host     machine.Host
+	question walk.Question
+	// from and to are the ends; names of nobody are "".
+	from, to party
+	// resolved is the line about the name of the destination.
+	resolved string
+}
+
+// party is one end of the packet's way.
+type party struct {
+	name    string // as it was asked for
+	space   string // of the machine; "": outside
+	sandbox *api.Sandbox
+	addr    netip.Addr
+}
+
+// plan finds the ends.
+func (m *Machine) plan(q api.PathQuery, t Target) (*planned, error) {
+	p := &planned{host: m.Host}
+	from, err := m.source(q.From)
+	if err != nil {
+		return nil, err
+	}
+	p.from = from
+	p.to, p.resolved, err = m.destination(t, from, q.Family)
+	if err != nil {
+		return nil, err
+	}
+	p.question = walk.Question{
+		From: from.space, Proto: t.Proto, Size: q.Size, Dst: netip.AddrPortFrom(p.to.addr, t.Port),
+		Src: netip.AddrPortFrom(from.addr, 0),
+	}
+	if from.space == "" {
+		return p, m.fromOutside(p)
+	}
+	if from.addr.IsValid() && from.addr.Is4() != p.to.addr.Is4() {
+		// The sender was named by an address, and has others.
+		p.question.Src = netip.AddrPort{}
+	}
+	return p, nil
+}
+
+// fromOutside makes the packet one that comes in by the uplink, from somebody
+// of whom nothing is known, also where the other end of the uplink is.
+func (m *Machine) fromOutside(p *planned) error {
+	host := p.host.Space(machine.HostName)
+	up, via := uplink(host, p.to.addr.Is6())
+	if up == "" {
+		return api.Errorf(api.Invalid, "the host has no route to the outside for packets from there to come in by").
+			WithFix("give a sandbox, a container or the host as the source")
+	}
+	src := p.from.addr
+	switch {
+	case src.IsValid() && src.Is4() != p.to.addr.Is4():
+		return api.Errorf(api.Invalid, "source %s and destination %s are of two families", src, p.to.addr)
+	case !src.IsValid() && via.IsValid():
+		src = via
+	case !src.IsValid():
+		src = somewhere(p.to.addr.Is6())
+	}
+	p.host = cut(p.host, up)
+	p.question.From, p.question.Link, p.question.Src = machine.HostName, up, netip.AddrPortFrom(src, 0)
+	return nil
+}
+
+// somewhere is an address that stands for anybody outside (RFC 5737, RFC 3849).
+func somewhere(v6 bool) netip.Addr {
+	if v6 {
+		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 1})
+	}
+	return netip.AddrFrom4([4]byte{198, 51, 100, 1})
+}
+
+// cut is the machine without what is known of the other end of a link of the host.
+func cut(h machine.Host, link string) machine.Host {
+	spaces := make([]machine.Space, len(h.Spaces))
+	copy(spaces, h.Spaces)
+	h.Spaces = spaces
+	host := h.Space(machine.HostName)
+	links := make([]machine.Link, len(host.Links))
+	copy(links, host.Links)
+	host.Links = links
+	if l := host.Link(link); l != nil {
+		l.PeerNS, l.Peer = "", ""
+	}
+	return h
+}
+
+// uplink is the link of the host's first default route, and its gateway.
+func uplink(host *machine.Space, v6 bool) (string, netip.Addr) {
+	if host == nil {
+		return "", netip.Addr{}
+	}
+	var best *machine.Route
+	for i := range host.Routes {
+		r := &host.Routes[i]
+		if r.Table == machine.TableMain && r.Type == machine.Unicast && r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == v6 && r.Dev != "" &&
+			(best == nil || r.Metric < best.Metric) {
+			best = r
+		}
+	}
+	if best == nil {
+		return "", netip.Addr{}
+	}
+	return best.Dev, best.Via
+}

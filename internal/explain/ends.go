@@ -100,14 +100,6 @@ func (m *Machine) sandbox(name string) *api.Sandbox {
 	return &m.Sandboxes[i]
 }
 
-func (m *Machine) network(name string) *api.Network {
-	i := slices.IndexFunc(m.Networks, func(n api.Network) bool { return n.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &m.Networks[i]
-}
-
 // destination finds who is meant, and the address to send to.
 func (m *Machine) destination(t Target, from party, family int) (party, string, error) {
 	p := party{name: t.Host, addr: t.Addr}

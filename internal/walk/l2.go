@@ -59,6 +59,9 @@ func (r *run) transmit(at *space, rt machine.Route, p *packet, in string) *fate 
 	if l == nil || !l.Up {
 		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s is down", rt.Dev)
 	}
+	if l.NoCarrier {
+		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s has no carrier%s", rt.Dev, otherEnd(r.w, l))
+	}
 	next := p.dst.Addr()
 	if rt.Via.IsValid() {
 		next = rt.Via

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -8,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"errors"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
@@ -68,8 +67,11 @@ func newWorld(t *testing.T) *world {
 		w.connect(s.name, s.network, s.last)
 	}
 	pub := &api.Publication{Sandbox: "web", HostPort: 8080, Port: openPort, Count: 1, Proto: "tcp"}
-	w.view.Publications[pub.ID()] = pub
+	w.view.Publications.Put(pub)
 	w.apply()
+	for name := range w.view.Networks { // bridges notice their ports in a work queue
+		w.spaces["host"].WaitUp(t, "tp-"+name)
+	}
 	for _, ns := range w.spaces {
 		ns.ServeTCP(t, netip.AddrPortFrom(netip.IPv6Unspecified(), openPort))
 	}
@@ -201,7 +203,7 @@ func (w *world) machine() *explain.Machine {
 		}
 		m.Sandboxes = append(m.Sandboxes, s)
 	}
-	for _, p := range w.view.Publications {
+	for _, p := range w.view.Publications.All() {
 		m.Publications = append(m.Publications, *p)
 	}
 	return m

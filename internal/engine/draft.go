@@ -28,29 +28,74 @@ const (
 	bootKey         = "boot"
 )
 
-// draft is a change in the making: the view as it will be, the transaction
-// that brings it about, and the units it touches.
+// draft is a change in the making: the view as it will be, the values that
+// bring it about, and the units it touches. Several requests may add to one
+// draft; what one of them did can be taken back.
 type draft struct {
-	view  driver.View
-	meta  meta
-	txn   store.Txn
-	units []driver.Unit
-	// touched are the units, and keys those of the transaction: there may be many.
-	touched map[driver.Unit]bool
-	keys    map[string]bool
-	names   []string      // of sandboxes that are to be found by something else
-	fresh   []driver.Unit // what is new, and is not to be found before it is in the kernel
+	view    driver.View
+	meta    meta
+	changes map[string][]byte // new values by key; nil deletes
+	undo    []func()
+	part    // of the request that is adding
 }
 
-// newDraft begins one. The revisions are not copied: they change only when the
-// store has committed a draft, one at a time.
+// part is what one request touches.
+type part struct {
+	units   []driver.Unit
+	touched map[driver.Unit]bool // the units: there may be many
+	names   []string             // of sandboxes that are to be found by something else
+	fresh   []driver.Unit        // what is new, and is not to be found before it is in the kernel
+}
+
+// newDraft begins with a copy. The revisions are shared: a commit changes them.
 func newDraft(view driver.View, m meta) *draft {
 	m.subnets = maps.Clone(m.subnets)
 	m.leases = maps.Clone(m.leases)
-	return &draft{view: view.Clone(), meta: m, touched: map[driver.Unit]bool{}, keys: map[string]bool{}}
+	return &draft{view: view.Clone(), meta: m, changes: map[string][]byte{}, part: part{touched: map[driver.Unit]bool{}}}
 }
 
-func (d *draft) empty() bool { return len(d.txn.Puts) == 0 && len(d.txn.Deletes) == 0 }
+// mark is a state to come back to. With it the next request begins to add.
+type mark struct {
+	steps int
+	meta  meta
+}
+
+func (d *draft) mark() mark {
+	d.part = part{touched: map[driver.Unit]bool{}}
+	return mark{steps: len(d.undo), meta: d.meta}
+}
+
+func (d *draft) unchanged(since mark) bool { return len(d.undo) == since.steps }
+
+// back takes back what was done since.
+func (d *draft) back(to mark) {
+	for _, undo := range slices.Backward(d.undo[to.steps:]) {
+		undo()
+	}
+	d.undo, d.part = d.undo[:to.steps], part{touched: map[driver.Unit]bool{}}
+	d.meta = to.meta // its maps have been put right by undo
+}
+
+// set and drop change a map of the draft so that it can be taken back.
+func set[K comparable, V any](d *draft, m map[K]V, key K, value V) {
+	old, had := m[key]
+	m[key] = value
+	d.undo = append(d.undo, func() { restore(m, key, old, had) })
+}
+
+func drop[K comparable, V any](d *draft, m map[K]V, key K) {
+	old, had := m[key]
+	delete(m, key)
+	d.undo = append(d.undo, func() { restore(m, key, old, had) })
+}
+
+func restore[K comparable, V any](m map[K]V, key K, value V, had bool) {
+	if had {
+		m[key] = value
+	} else {
+		delete(m, key)
+	}
+}
 
 func (d *draft) touch(units ...driver.Unit) {
 	for _, u := range units {
@@ -60,44 +105,34 @@ func (d *draft) touch(units ...driver.Unit) {
 	}
 }
 
-// put sets a key. Within one draft the last value counts, and every key is
-// compared with what the decision was based on.
+// put sets a key. The last value counts.
 func (d *draft) put(key string, value any) {
 	raw, err := json.Marshal(value)
 	if err != nil {
 		panic(fmt.Sprintf("encode %s: %v", key, err)) // our own plain types
 	}
-	d.forget(key)
-	d.txn.Puts = append(d.txn.Puts, store.Put{Key: key, Value: raw})
+	set(d, d.changes, key, raw)
 }
 
-func (d *draft) del(key string) {
-	d.forget(key)
-	d.txn.Deletes = append(d.txn.Deletes, key)
-}
+func (d *draft) del(key string) { set(d, d.changes, key, nil) }
 
-func (d *draft) forget(key string) {
-	if !d.keys[key] {
-		d.keys[key] = true
-		d.txn.Compares = append(d.txn.Compares, store.Compare{Key: key, Revision: d.meta.revisions[key]})
-		return
+// txn is what brings the change about. Every key is compared with what the
+// decision was based on.
+func (d *draft) txn() store.Txn {
+	var t store.Txn
+	for _, key := range slices.Sorted(maps.Keys(d.changes)) {
+		t.Compares = append(t.Compares, store.Compare{Key: key, Revision: d.meta.revisions[key]})
+		if value := d.changes[key]; value == nil {
+			t.Deletes = append(t.Deletes, key)
+		} else {
+			t.Puts = append(t.Puts, store.Put{Key: key, Value: value})
+		}
 	}
-	d.txn.Puts = slices.DeleteFunc(d.txn.Puts, func(p store.Put) bool { return p.Key == key })
-	d.txn.Deletes = slices.DeleteFunc(d.txn.Deletes, func(k string) bool { return k == key })
-}
-
-// done notes the revision the store gave.
-func (d *draft) done(rev int64) {
-	for _, p := range d.txn.Puts {
-		d.meta.revisions[p.Key] = rev
-	}
-	for _, k := range d.txn.Deletes {
-		delete(d.meta.revisions, k)
-	}
+	return t
 }
 
 func (d *draft) putNetwork(n *api.Network) {
-	d.view.Networks[n.Name] = n
+	set(d, d.view.Networks, n.Name, n)
 	d.touch(driver.TouchedByNetwork(d.view, n.Name)...)
 	for _, e := range d.view.EndpointsOn(n.Name) {
 		d.named(e.Sandbox)
@@ -109,16 +144,16 @@ func (d *draft) deleteNetwork(name string) {
 	d.touch(driver.TouchedByNetwork(d.view, name)...)
 	for _, s := range d.view.Networks[name].Subnets {
 		if key := leaseName(name, s.Subnet); d.meta.leases[key].IsValid() {
-			delete(d.meta.leases, key)
+			drop(d, d.meta.leases, key)
 			d.del(leaseKey + key)
 		}
 	}
-	delete(d.view.Networks, name)
+	drop(d, d.view.Networks, name)
 	d.del(networksKey + name)
 }
 
 func (d *draft) putSandbox(s *api.Sandbox) {
-	d.view.Sandboxes[s.Name] = s
+	set(d, d.view.Sandboxes, s.Name, s)
 	d.touch(driver.SandboxUnit(s.Name))
 	d.named(s.Name)
 	d.put(sandboxesKey+s.Name, s)
@@ -133,7 +168,7 @@ func (d *draft) deleteSandbox(name string) {
 	}
 	d.touch(driver.SandboxUnit(name))
 	d.named(name)
-	delete(d.view.Sandboxes, name)
+	drop(d, d.view.Sandboxes, name)
 	d.del(sandboxesKey + name)
 }
 
@@ -142,7 +177,7 @@ func (d *draft) putEndpoint(e *api.Endpoint) {
 	if d.view.Endpoints[id] == nil {
 		d.fresh = append(d.fresh, driver.EndpointUnit(id))
 	}
-	d.view.Endpoints[id] = e
+	set(d, d.view.Endpoints, id, e)
 	d.named(e.Sandbox)
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
 	d.put(endpointKey(id), e)
@@ -152,17 +187,30 @@ func (d *draft) deleteEndpoint(e *api.Endpoint) {
 	id := driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
 	d.named(e.Sandbox)
-	delete(d.view.Endpoints, id)
+	drop(d, d.view.Endpoints, id)
 	d.del(endpointKey(id))
 }
 
 func endpointKey(id driver.EndpointID) string { return endpointsKey + id.Sandbox + "/" + id.Ifname }
 
+// publication sets or, when it is nil, drops one so that it can be taken back.
+func (d *draft) publication(id string, p *api.Publication) {
+	now := func(p *api.Publication) {
+		d.view.Publications.Delete(id)
+		if p != nil {
+			d.view.Publications.Put(p)
+		}
+	}
+	old := d.view.Publications.Get(id)
+	now(p)
+	d.undo = append(d.undo, func() { now(old) })
+}
+
 func (d *draft) putPublication(p *api.Publication) {
 	if d.view.Publications.Get(p.ID()) == nil {
 		d.fresh = append(d.fresh, driver.PublicationUnit(p.ID()))
 	}
-	d.view.Publications.Put(p)
+	d.publication(p.ID(), p)
 	d.named(p.Sandbox)
 	d.touch(driver.PublicationUnit(p.ID()))
 	d.put(publicationsKey+p.ID(), p)
@@ -173,7 +221,7 @@ func (d *draft) deletePublication(id string) {
 	if p := d.view.Publications.Get(id); p != nil {
 		d.named(p.Sandbox)
 	}
-	d.view.Publications.Delete(id)
+	d.publication(id, nil)
 	d.del(publicationsKey + id)
 }
 
@@ -183,12 +231,12 @@ func (d *draft) gavePort(port uint16) {
 }
 
 func (d *draft) putSaved(name, value string) {
-	d.view.Saved[name] = value
+	set(d, d.view.Saved, name, value)
 	d.put(savedKey+name, value)
 }
 
 func (d *draft) deleteSaved(name string) {
-	delete(d.view.Saved, name)
+	drop(d, d.view.Saved, name)
 	d.del(savedKey + name)
 }
 
@@ -204,13 +252,13 @@ func (d *draft) setULA(p netip.Prefix) {
 
 func (d *draft) gaveSubnet(p netip.Prefix) {
 	f := family(p.Addr())
-	d.meta.subnets[f] = p
+	set(d, d.meta.subnets, f, p)
 	d.put(subnetKey+f, p)
 }
 
 func (d *draft) gaveAddress(network string, subnet netip.Prefix, a netip.Addr) {
 	key := leaseName(network, subnet)
-	d.meta.leases[key] = a
+	set(d, d.meta.leases, key, a)
 	d.put(leaseKey+key, a)
 }
 

@@ -77,8 +77,9 @@ type Engine struct {
 	foreign chains
 	life    context.Context // the daemon's, for what outlives a request
 
-	mu   sync.Mutex // one verb at a time decides and commits
-	meta meta       // guarded by mu
+	queue queue      // verbs that wait for mu
+	mu    sync.Mutex // who holds it decides and commits, for all in the queue
+	meta  meta       // guarded by mu
 	// now is replaced by each commit and never changed; so readers need no lock.
 	now atomic.Pointer[snapshot]
 
@@ -205,61 +206,12 @@ func (e *Engine) follow(ctx context.Context, s *api.Sandbox) {
 	}()
 }
 
-// outcome of a commit.
-type outcome struct {
-	rev   int64
-	units []driver.Unit
-	view  driver.View
-	names []string      // of sandboxes that are to be found by something else now
-	fresh []driver.Unit // what is not to be found before it is in the kernel
-}
-
-// commit lets decide draft a change of the current view and commits it. When
-// another writer was faster, it decides again on what is there then.
-func (e *Engine) commit(ctx context.Context, decide func(*draft) error) (outcome, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for tries := 0; ; tries++ {
-		d, err := e.decide(decide)
-		if err != nil {
-			return outcome{}, err
-		}
-		if d.empty() {
-			_, rev := e.View()
-			return outcome{rev: rev, view: d.view}, nil
-		}
-		rev, err := e.Store.Commit(ctx, d.txn)
-		switch {
-		case errors.Is(err, store.ErrConflict) && tries < 3:
-			if err := e.reload(ctx); err != nil {
-				return outcome{}, err
-			}
-			continue
-		case err != nil:
-			return outcome{}, fmt.Errorf("commit to store: %w", err)
-		}
-		d.done(rev)
-		e.meta = d.meta
-		e.hide(d.fresh)
-		e.now.Store(&snapshot{view: d.view, rev: rev})
-		return outcome{rev: rev, units: d.units, view: d.view, names: d.names, fresh: d.fresh}, nil
-	}
-}
-
-// decide runs a decision on a copy; the caller holds mu.
-func (e *Engine) decide(decide func(*draft) error) (*draft, error) {
-	view, _ := e.View()
-	d := newDraft(view, e.meta)
-	if err := decide(d); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
 // preview says what a decision would do to the kernel, without committing it.
 func (e *Engine) preview(ctx context.Context, decide func(*draft) error) (driver.View, []string, error) {
 	e.mu.Lock()
-	d, err := e.decide(decide)
+	view, _ := e.View()
+	d := newDraft(view, e.meta)
+	err := decide(d)
 	e.mu.Unlock()
 	if err != nil {
 		return driver.View{}, nil, err
@@ -274,8 +226,6 @@ func (e *Engine) carry(ctx context.Context, decide func(*draft) error) (outcome,
 	if err != nil {
 		return out, err
 	}
-	e.name(out.names...) // what goes is not found any more, before it goes
-	e.loop.Trigger(out.units...)
 	err = e.loop.Wait(ctx, out.rev, out.units...)
 	if err == nil && len(out.fresh) > 0 {
 		e.reveal(out.fresh)

@@ -78,7 +78,12 @@ func (a *applier) tryAddLink(ctx context.Context, sp *space, o kernel.Link) erro
 		// A bridge takes its MTU from its ports, unless it was set after it was
 		// made (br_change_mtu): without a port it would go back to 1500.
 		spec.MTU = 0
-		return sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec, McastSnooping: true})
+		// Without a querier the kernel floods multicast whether it snoops or not
+		// (br_multicast_querier_exists), and a snooping bridge arms timers of all
+		// its ports whenever one of them comes or goes (br_port_state_selection,
+		// br_multicast_enable_port): at a thousand ports that is most of the cost
+		// of a port.
+		return sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec})
 	case "veth":
 		peer, err := a.peerSpec(o)
 		if err != nil {

@@ -16,14 +16,14 @@ import (
 // pass makes the kernel agree with the view as far as the pending work reaches,
 // and returns how many ops it took.
 func (l *Loop) pass(ctx context.Context) int {
+	l.source.Gather() // before passing is held: who changes intent may ask for it
 	l.passing.Lock()
 	defer l.passing.Unlock()
 	l.mu.Lock()
 	w := l.pending
 	l.pending = work{}
+	view, rev := l.source.View() // together with the work, see Change
 	l.mu.Unlock()
-	// Taken after the work: what triggered the work is in the view.
-	view, rev := l.source.View()
 	start := time.Now()
 	done, failures, err := l.reach(ctx, view, w)
 	if err != nil {

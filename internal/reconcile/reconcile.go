@@ -39,6 +39,9 @@ type Source interface {
 	// SaveSysctls records the values sysctls of the host had before us; it
 	// returns when they are in the store, before anything is changed.
 	SaveSysctls(ctx context.Context, before map[string]string) error
+	// Gather returns when changes of intent that are being made are in the view,
+	// so that they share the pass which is about to begin.
+	Gather()
 }
 
 // Report is what a pass did, for metrics.
@@ -155,12 +158,20 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // Trigger asks for a pass over units whose objects have changed.
-func (l *Loop) Trigger(units ...driver.Unit) {
+func (l *Loop) Trigger(units ...driver.Unit) { l.Change(func() {}, units...) }
+
+// Change publishes a view in which objects of the units have changed, and asks
+// for a pass over them. Both are one step: a pass that took the view and not the
+// units would stand for a revision that it did not carry out.
+func (l *Loop) Change(publish func(), units ...driver.Unit) {
 	w := work{units: map[driver.Unit]bool{}}
 	for _, u := range units {
 		w.units[u] = true
 	}
-	l.mark(w)
+	l.mu.Lock()
+	publish()
+	l.add(w)
+	l.mu.Unlock()
 	l.poke()
 }
 
@@ -175,6 +186,11 @@ func (l *Loop) poke() {
 func (l *Loop) mark(w work) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.add(w)
+}
+
+// add is mark for who holds mu.
+func (l *Loop) add(w work) {
 	l.pending.full = l.pending.full || w.full
 	l.pending.units = merge(l.pending.units, w.units)
 	l.pending.recheck = merge(l.pending.recheck, w.recheck)

@@ -34,6 +34,8 @@ func (s *intent) View() (driver.View, int64) {
 	return s.view, s.rev
 }
 
+func (s *intent) Gather() {}
+
 func (s *intent) SaveSysctls(_ context.Context, before map[string]string) error {
 	s.change(func(v *driver.View) { maps.Copy(v.Saved, before) })
 	return nil

@@ -56,7 +56,7 @@ func newBareHost(ctx context.Context, dir string) (*bareHost, error) {
 	if b.conn, err = rt.Dial(int(b.ns.Fd())); err != nil {
 		return nil, errors.Join(err, b.ns.Close())
 	}
-	err = b.conn.AddBridge(ctx, rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: bareBridge, MTU: bareMTU, Group: bareMark}, McastSnooping: true})
+	err = b.conn.AddBridge(ctx, rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: bareBridge, MTU: bareMTU, Group: bareMark}})
 	if err == nil {
 		var l rt.Link
 		l, err = b.conn.LinkByName(ctx, bareBridge)

@@ -171,6 +171,9 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 	case kernel.Link:
 		return a.link(ctx, sp, op, o)
 	case kernel.Sysctl:
+		if value, known := parameter(o, sp.conf6[o.Dev]); known && value == o.Value {
+			return nil
+		}
 		return sysctl.Write(sp.file, o.Name, o.Value)
 	case kernel.Rule:
 		return a.rule(ctx, sp, op.Verb, o)

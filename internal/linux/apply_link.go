@@ -141,6 +141,7 @@ func (a *applier) changeLink(ctx context.Context, sp *space, o kernel.Link) erro
 	if err != nil {
 		return err
 	}
+	sp.read(l)
 	if o.NS != kernel.Host {
 		a.k.hear(ctx, o.NS, sp, l)
 	} else if !ours(l) {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -171,7 +172,31 @@ type space struct {
 	rt    *rt.Conn
 	nft   *nft.Conn // nil: not opened yet
 	err   error
-	index map[string]int // of links, as far as known
+	index map[string]int          // of links, as far as known
+	conf6 map[string]*rt.IPv6Conf // of links that were read
+}
+
+// read notes what was read of a link.
+func (sp *space) read(l rt.Link) {
+	if sp.conf6 == nil {
+		sp.conf6 = map[string]*rt.IPv6Conf{}
+	}
+	sp.conf6[l.Name] = l.IPv6
+}
+
+// parameter is the value of a parameter of a link as it was read with the link;
+// not known is one that does not come with it.
+func parameter(s kernel.Sysctl, c *rt.IPv6Conf) (value string, known bool) {
+	if c == nil || s.Dev == "" {
+		return "", false
+	}
+	switch s.Name {
+	case "net/ipv6/conf/" + s.Dev + "/accept_ra":
+		return strconv.Itoa(c.AcceptRA), true
+	case "net/ipv6/conf/" + s.Dev + "/disable_ipv6":
+		return strconv.Itoa(c.Disable), true
+	}
+	return "", false
 }
 
 // rules connects to the nftables of the namespace, once a call.

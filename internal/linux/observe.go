@@ -340,6 +340,11 @@ func (o *observer) readNeighbours(ctx context.Context, sp *space, ns string) err
 
 func (o *observer) readSysctls(_ context.Context, sp *space, ns string) error {
 	for _, w := range wanted[kernel.Sysctl](o, ns) {
+		if value, known := parameter(w, o.links[ns][w.Dev].IPv6); known {
+			w.Value = value
+			o.add(w)
+			continue
+		}
 		value, err := sysctl.Read(sp.file, w.Name)
 		var missing *sysctl.UnsupportedError
 		if errors.As(err, &missing) || errors.Is(err, fs.ErrNotExist) {

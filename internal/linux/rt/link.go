@@ -70,6 +70,7 @@ type Link struct {
 	PeerNSID  int
 
 	AddrGenNone bool // IPv6 makes no link-local address of its own
+	IPv6        *IPv6Conf
 
 	Port   *Port   // of a bridge port
 	Bridge *Bridge // of a bridge
@@ -112,6 +113,13 @@ const (
 	OperLowerLayerDown OperState = 3
 	OperUp             OperState = 6
 )
+
+// IPv6Conf is what of net/ipv6/conf of a link the kernel tells with it. To read
+// the files costs a walk over the same directory of every namespace: all have
+// one place in the kernel's cache of names (proc_sys_compare).
+type IPv6Conf struct {
+	AcceptRA, Disable int
+}
 
 // Port is what a bridge keeps for one of its ports.
 type Port struct {
@@ -336,18 +344,36 @@ func (l *Link) kindData(ad *netlink.AttributeDecoder) {
 	}
 }
 
-// afSpec reads the address generation mode of IPv6.
+// afSpec reads the address generation mode of IPv6, and parameters of the link.
 func (l *Link) afSpec(ad *netlink.AttributeDecoder) {
 	inside(ad, func(fam *netlink.AttributeDecoder) {
 		if fam.Type() != unix.AF_INET6 {
 			return
 		}
 		inside(fam, func(in *netlink.AttributeDecoder) {
-			if in.Type() == unix.IFLA_INET6_ADDR_GEN_MODE {
+			switch in.Type() {
+			case unix.IFLA_INET6_ADDR_GEN_MODE:
 				l.AddrGenNone = in.Uint8() == addrGenNone
+			case unix.IFLA_INET6_CONF:
+				l.IPv6 = toIPv6Conf(in.Bytes())
 			}
 		})
 	})
+}
+
+// Places in IFLA_INET6_CONF, DEVCONF_* of linux/ipv6.h.
+const (
+	devconfAcceptRA    = 3
+	devconfDisableIPv6 = 26
+)
+
+// toIPv6Conf reads an array of numbers; a shorter one is of another kernel.
+func toIPv6Conf(b []byte) *IPv6Conf {
+	if len(b) < 4*(devconfDisableIPv6+1) {
+		return nil
+	}
+	at := func(i int) int { return int(int32(binary.NativeEndian.Uint32(b[4*i:]))) }
+	return &IPv6Conf{AcceptRA: at(devconfAcceptRA), Disable: at(devconfDisableIPv6)}
 }
 
 func (p *Port) attribute(ad *netlink.AttributeDecoder) {

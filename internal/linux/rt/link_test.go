@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/sysctl"
 	"github.com/towpath/towpath/internal/testnet"
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,7 @@ func TestAddBridge(t *testing.T) {
 	}))
 	l := got(c.LinkByName(t.Context(), "br0"))(t)
 	l.Bridge.NFCallIPTables, l.Bridge.NFCallIP6Tables = false, false // of br_netfilter
+	l.IPv6 = nil                                                     // see TestIPv6Conf
 	want := rt.Link{
 		Index: l.Index, Name: "br0", Kind: "bridge", MAC: mac, MTU: 1400, Group: 7,
 		Flags: unix.IFF_BROADCAST | unix.IFF_MULTICAST, OperState: rt.OperDown,
@@ -35,6 +38,19 @@ func TestAddBridge(t *testing.T) {
 	err := c.AddBridge(t.Context(), rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: "br0"}})
 	if !errors.Is(err, unix.EEXIST) || !strings.HasPrefix(err.Error(), "add bridge br0: file exists") {
 		t.Errorf("second bridge: %v", err)
+	}
+}
+
+// TestIPv6Conf: what comes with a link is what the files say.
+func TestIPv6Conf(t *testing.T) {
+	ns, c, br := host(t)
+	for _, want := range []rt.IPv6Conf{{AcceptRA: 2, Disable: 1}, {AcceptRA: 0, Disable: 0}, {AcceptRA: 1, Disable: 0}} {
+		dir := "net/ipv6/conf/" + br.Name + "/"
+		must(t, sysctl.Write(ns.F, dir+"accept_ra", strconv.Itoa(want.AcceptRA)))
+		must(t, sysctl.Write(ns.F, dir+"disable_ipv6", strconv.Itoa(want.Disable)))
+		if l := got(c.LinkByIndex(t.Context(), br.Index))(t); l.IPv6 == nil || *l.IPv6 != want {
+			t.Errorf("link has %+v, want %+v", l.IPv6, want)
+		}
 	}
 }
 

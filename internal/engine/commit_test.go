@@ -35,7 +35,7 @@ func (g *gate) Commit(ctx context.Context, t store.Txn) (int64, error) {
 // behind puts a gate before the rig's store.
 func (r *rig) behind() *gate {
 	g := &gate{Store: r.store, refuse: func(store.Txn) error { return nil }}
-	r.Config.Store = g
+	r.Store = g
 	return g
 }
 

@@ -26,7 +26,7 @@ func TestAddBridge(t *testing.T) {
 	}))
 	l := got(c.LinkByName(t.Context(), "br0"))(t)
 	l.Bridge.NFCallIPTables, l.Bridge.NFCallIP6Tables = false, false // of br_netfilter
-	l.IPv6 = nil                                                     // see TestIPv6Conf
+	l.IPv6, l.Stats = nil, nil                                       // see TestIPv6Conf
 	want := rt.Link{
 		Index: l.Index, Name: "br0", Kind: "bridge", MAC: mac, MTU: 1400, Group: 7,
 		Flags: unix.IFF_BROADCAST | unix.IFF_MULTICAST, OperState: rt.OperDown,

@@ -138,7 +138,7 @@ func Plan(u Unit, v View) []kernel.Object {
 		}
 	case "sandbox":
 		if s, ok := v.Sandboxes[name]; ok {
-			return planSandbox(s)
+			return planSandbox(s, v)
 		}
 	case "endpoint":
 		sandbox, ifname, _ := strings.Cut(name, "/")
@@ -179,12 +179,4 @@ func TouchedBySandbox(v View, name string) []Unit {
 		units = append(units, PublicationUnit(p.ID()))
 	}
 	return units
-}
-
-func planSandbox(s *api.Sandbox) []kernel.Object {
-	ns := kernel.Namespace{Name: s.Name, Cookie: s.Cookie}
-	if s.Origin == api.OriginAdopted {
-		return []kernel.Object{ns} // its loopback is its owner's
-	}
-	return []kernel.Object{ns, kernel.Up{NS: s.Name, Dev: "lo"}}
 }

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func host() kernel.Facts {
 	return kernel.Facts{
 		UplinkMTU: 1500, IPv6: true, ForceForwarding: true, BridgeNF: true,
-		TableFlags: "owner,persist", Uplinks: []kernel.Uplink{{Name: "eth0", AcceptRA: 1}},
+		TableFlags: "owner,persist", Hooks: kernel.HooksByName, Uplinks: []kernel.Uplink{{Name: "eth0", AcceptRA: 1}},
 	}
 }
 
@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 			v.Host.BridgeNF = false
 		},
 		"old-kernel": func(v *View) {
-			v.Host.ForceForwarding, v.Host.TableFlags = false, ""
+			v.Host.ForceForwarding, v.Host.TableFlags, v.Host.Hooks = false, "", kernel.NoHooks
 		},
 		"no-ipv6": func(v *View) {
 			v.Host.IPv6 = false

@@ -113,10 +113,10 @@ func plugged(s kernel.State) []port {
 	return ports
 }
 
-// rulesOf is the table of a state; without one everything passes.
+// rulesOf is the table of the host; without one everything passes.
 func rulesOf(t *rapid.T, s kernel.State) *nft.Ruleset {
 	for _, o := range s {
-		if tab, ok := o.(kernel.Table); ok {
+		if tab, ok := o.(kernel.Table); ok && tab.NS == kernel.Host && tab.Family == tableFamily {
 			def, err := nft.ParseTable(s.TableString(tab))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, s.TableString(tab))

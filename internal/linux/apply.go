@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -151,7 +148,7 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 	}
 	switch o := op.Object.(type) {
 	case kernel.Namespace:
-		return a.namespace(op.Verb, o)
+		return a.namespace(ctx, op.Verb, o)
 	case kernel.Socket:
 		return a.socket(op.Verb, o)
 	case kernel.Flows: // they come by themselves
@@ -254,8 +251,11 @@ func neighbour(o kernel.Neighbour, index int) (rt.Neighbour, error) {
 }
 
 // namespace binds or lets go of a namespace.
-func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
+func (a *applier) namespace(ctx context.Context, verb kernel.Verb, o kernel.Namespace) error {
 	path := a.k.Path(o.Name)
+	if verb == kernel.Delete && o.Cookie != 0 {
+		a.leave(ctx, o.Name)
+	}
 	a.spaces.forget(o.Name)
 	if verb == kernel.Delete {
 		a.k.unhear(o.Name)
@@ -282,43 +282,6 @@ func (a *applier) namespace(verb kernel.Verb, o kernel.Namespace) error {
 	return f.Close()
 }
 
-// socket opens or closes a socket that the daemon holds in a namespace.
-func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
-	switch {
-	case a.k.Ports == nil || o.NS != kernel.Host:
-	case verb == kernel.Delete:
-		return a.k.Ports.Release(o)
-	default:
-		return a.k.Ports.Hold([]kernel.Socket{o})
-	}
-	a.k.mu.Lock()
-	old := a.k.sockets[o.Key()]
-	delete(a.k.sockets, o.Key())
-	a.k.mu.Unlock()
-	if old != nil {
-		_ = old.Close()
-	}
-	if verb == kernel.Delete {
-		return nil
-	}
-	sp, err := a.spaces.at(o.NS)
-	if err != nil {
-		return err
-	}
-	var f *os.File
-	err = netns.Do(sp.file, func() error {
-		f, err = openSocket(o.Proto, o.Addr)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	a.k.mu.Lock()
-	a.k.sockets[o.Key()] = f
-	a.k.mu.Unlock()
-	return nil
-}
-
 // reserve takes ports of the host: all at once, and if that fails one by one, to
 // learn which one it was.
 func (a *applier) reserve(ops []kernel.Op) {
@@ -334,23 +297,4 @@ func (a *applier) reserve(ops []kernel.Op) {
 			a.fail(err, op)
 		}
 	}
-}
-
-// openSocket binds in the namespace of the calling thread; a socket stays in
-// the namespace it was opened in.
-func openSocket(proto string, addr netip.AddrPort) (*os.File, error) {
-	if strings.HasPrefix(proto, "udp") {
-		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close() //nolint:errcheck // the duplicate is kept
-		return c.File()
-	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close() //nolint:errcheck // the duplicate is kept
-	return l.File()
 }

@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -54,6 +56,9 @@ type Config struct {
 	// Ports holds ports of the host; it lives as long as the daemon. Without it
 	// sockets of the host are opened like those of sandboxes.
 	Ports Ports
+	// Resolver answers on the sockets of sandboxes, which are its own; without it
+	// they are opened and nobody reads them.
+	Resolver Resolver
 	// Pass is told before and after each op, so that a test can kill the daemon there.
 	Pass func(point string)
 	Log  *slog.Logger
@@ -65,6 +70,15 @@ type Ports interface {
 	Hold(ports []kernel.Socket) error
 	Release(port kernel.Socket) error
 	Holds(port kernel.Socket) bool
+}
+
+// Resolver answers for names in sandboxes.
+type Resolver interface {
+	// Attach takes over the sockets of a sandbox, also when it fails.
+	Attach(sandbox string, udp *net.UDPConn, tcp net.Listener) error
+	// Detach closes them: when it returns, they do not keep the namespace any more.
+	Detach(sandbox string) error
+	Attached(sandbox string) bool
 }
 
 // Kernel is the kernel seen from one network namespace, "the host".
@@ -79,10 +93,11 @@ type Kernel struct {
 	ipv6  bool // the kernel runs with IPv6
 
 	mu      sync.Mutex
-	offered map[uint64]*os.File // namespaces to adopt, by cookie
-	nsids   map[int]string      // sandboxes by the id the host's namespace knows them under
-	known   map[linkID]seenLink // links, as they were last heard of
-	sockets map[kernel.Key]*os.File
+	offered map[uint64]*os.File        // namespaces to adopt, by cookie
+	nsids   map[int]string             // sandboxes by the id the host's namespace knows them under
+	known   map[linkID]seenLink        // links, as they were last heard of
+	wrote   map[string]uint32          // the netlink port of our last transaction in a sandbox
+	sockets map[kernel.Key][]io.Closer // that nobody else keeps
 }
 
 // Open opens the kernel in the namespace of the calling process.
@@ -99,7 +114,7 @@ func Open(c Config) (*Kernel, error) {
 	}
 	k := &Kernel{
 		Config: c, self: self,
-		offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{}, sockets: map[kernel.Key]*os.File{},
+		offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{}, wrote: map[string]uint32{}, sockets: map[kernel.Key][]io.Closer{},
 	}
 	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
 		return nil, errors.Join(err, self.Close())
@@ -126,8 +141,10 @@ func (k *Kernel) Close() error {
 	for _, f := range k.offered {
 		errs = append(errs, f.Close())
 	}
-	for _, f := range k.sockets {
-		errs = append(errs, f.Close())
+	for _, list := range k.sockets {
+		for _, s := range list {
+			errs = append(errs, s.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -204,7 +221,7 @@ func (sp *space) rules() (*nft.Conn, error) {
 	if sp.nft != nil {
 		return sp.nft, nil
 	}
-	c, err := nft.Dial(int(sp.file.Fd()))
+	c, err := nft.DialUnlike(int(sp.file.Fd())) // the monitor is to know it again
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ package linux_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -38,12 +39,15 @@ type host struct {
 	run string
 	// passed are the fault points that Apply has passed.
 	passed []string
+	// resolver outlives the Kernel, as if its sockets had been handed over.
+	resolver *answers
 }
 
 // newHost opens a Kernel in a new namespace. With protect, tables are owned.
 func newHost(t testing.TB, protect bool) *host {
 	t.Helper()
-	h := &host{TB: t, ns: testnet.New(t, "host"), run: runDir(t)}
+	h := &host{TB: t, ns: testnet.New(t, "host"), run: runDir(t), resolver: &answers{open: map[string][]io.Closer{}}}
+	t.Cleanup(h.resolver.close)
 	h.open(protect)
 	return h
 }
@@ -72,7 +76,7 @@ func (h *host) open(protect bool) {
 	h.Helper()
 	h.ns.Do(h, func() error {
 		k, err := linux.Open(linux.Config{
-			RunDir: h.run, Protect: protect, Log: slog.New(slog.NewTextHandler(h.Output(), nil)),
+			RunDir: h.run, Protect: protect, Resolver: h.resolver, Log: slog.New(slog.NewTextHandler(h.Output(), nil)),
 			Pass: func(point string) { h.passed = append(h.passed, point) },
 		})
 		h.Kernel = k

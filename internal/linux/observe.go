@@ -358,21 +358,3 @@ func (o *observer) readSysctls(_ context.Context, sp *space, ns string) error {
 	}
 	return nil
 }
-
-func (o *observer) readSockets(ns string) {
-	if ns == kernel.Host && o.k.Ports != nil {
-		for _, w := range wanted[kernel.Socket](o, ns) {
-			if o.k.Ports.Holds(w) {
-				o.add(w)
-			}
-		}
-		return
-	}
-	o.k.mu.Lock()
-	defer o.k.mu.Unlock()
-	for key := range o.k.sockets {
-		if w, asked := o.want[key]; key.NS == ns && asked {
-			o.add(w)
-		}
-	}
-}

@@ -26,7 +26,9 @@ func (o *observer) namespaces() error {
 		ns := kernel.Namespace{Name: e.Name}
 		w, asked := o.want[ns.Key()].(kernel.Namespace)
 		switch {
-		case !asked: // also the file alone, where the daemon died before the mount
+		case !asked && e.Mounted: // it may be its owner's, who keeps it
+			o.boundNamespace(kernel.Namespace{Name: e.Name, Cookie: anyCookie})
+		case !asked: // the file alone: the daemon died before the mount
 			o.add(ns)
 		case e.Mounted && w.Cookie == 0:
 			o.add(w)
@@ -36,6 +38,9 @@ func (o *observer) namespaces() error {
 	}
 	return nil
 }
+
+// anyCookie asks for the cookie of a namespace that nobody wants.
+const anyCookie = 1
 
 // boundNamespace adds a wanted namespace, if one is bound under its name.
 func (o *observer) boundNamespace(w kernel.Namespace) {

@@ -35,6 +35,9 @@ func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
 		return err
 	}
 	if ns != kernel.Host {
+		a.k.mu.Lock()
+		a.k.wrote[ns] = c.PortID() // before the monitor hears of it
+		a.k.mu.Unlock()
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, sandboxDeadline)
 		defer cancel()

@@ -24,7 +24,7 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := nft.Listen(int(k.self.Fd()))
+	rules, err := nft.ListenAll(int(k.self.Fd()))
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
@@ -98,6 +98,7 @@ func (k *Kernel) unhear(sandbox string) {
 	defer k.mu.Unlock()
 	maps.DeleteFunc(k.known, func(l linkID, _ seenLink) bool { return l.nsid != rt.NoNSID && k.nsids[l.nsid] == sandbox })
 	maps.DeleteFunc(k.nsids, func(_ int, name string) bool { return name == sandbox })
+	delete(k.wrote, sandbox)
 }
 
 // device is the name of a link as it was last heard of.
@@ -233,10 +234,32 @@ func (w *watcher) rules(ctx context.Context, m *nft.Monitor) {
 		case e.Overrun:
 			w.k.lost(ctx)
 			w.send(ctx, kernel.Event{Why: "the kernel dropped notifications of rules"})
-		case e.PortID != w.k.nft.PortID() && slices.ContainsFunc(e.Touched, func(t nft.Touch) bool { return t.Table == tableName }):
+		case e.NSID != nft.NoNSID:
+			w.rulesInside(ctx, e)
+		case e.PortID != w.k.nft.PortID() && touches(e):
 			w.send(ctx, kernel.Event{Why: fmt.Sprintf("%s changed table %s", e.Process, tableName)})
 		case e.NSID == nft.NoNSID && e.PortID != w.k.nft.PortID():
 			w.touched(ctx, e)
 		}
+	}
+}
+
+// touches reports whether a transaction changed a table of ours.
+func touches(e nft.Event) bool {
+	return slices.ContainsFunc(e.Touched, func(t nft.Touch) bool { return t.Table == tableName })
+}
+
+// rulesInside passes on what somebody did to our table in a sandbox. Our own
+// transactions come over sockets of one call.
+func (w *watcher) rulesInside(ctx context.Context, e nft.Event) {
+	if !touches(e) {
+		return
+	}
+	w.k.mu.Lock()
+	ns := w.k.nsids[e.NSID]
+	own := w.k.wrote[ns] == e.PortID
+	w.k.mu.Unlock()
+	if ns != "" && !own {
+		w.send(ctx, kernel.Event{NS: ns, Why: fmt.Sprintf("%s: %s changed table %s", ns, e.Process, tableName)})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
+	rules "github.com/towpath/towpath/internal/nft"
 )
 
 // watched is a host whose events are heard.
@@ -136,6 +137,20 @@ func TestWatch(t *testing.T) {
 		},
 		"inside, link deleted": {
 			func(w *watched) error { c := web(w); return c.DelLink(w.Context(), link(w, c, "eth0").Index) },
+			inside("web"),
+		},
+		"inside, loopback down": {set(web, "lo", rt.LinkChange{Up: new(bool)}), inside("web")},
+		"inside, table deleted": {
+			func(w *watched) error {
+				c, err := nft.Dial(w.sandbox("web").FD())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				var b nft.Batch
+				b.DeleteTable(rules.Table{Family: rules.FamilyNetdev, Name: "towpath"})
+				return c.Commit(w.Context(), &b)
+			},
 			inside("web"),
 		},
 		"inside, link renamed": {set(web, "eth0", rt.LinkChange{Name: &newName}), inside("web")},

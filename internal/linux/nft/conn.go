@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"syscall"
@@ -43,8 +44,17 @@ type Conn struct {
 // Dial opens a socket in the network namespace of the descriptor nsfd; 0 or -1
 // means the namespace of the calling thread. It needs CAP_NET_ADMIN there to
 // change anything.
-func Dial(nsfd int) (*Conn, error) {
-	sock, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: max(nsfd, 0)})
+func Dial(nsfd int) (*Conn, error) { return dial(nsfd, 0) }
+
+// DialUnlike is Dial with a netlink port of chance: by itself the kernel gives
+// the number of the process, which one in another pid namespace may have too.
+func DialUnlike(nsfd int) (*Conn, error) {
+	// Below 2^31, and far above the largest number of a process (2^22).
+	return dial(nsfd, 1<<30|rand.Uint32N(1<<30))
+}
+
+func dial(nsfd int, port uint32) (*Conn, error) {
+	sock, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: max(nsfd, 0), PID: port})
 	if err != nil {
 		return nil, fmt.Errorf("dial nf_tables: %w", err)
 	}

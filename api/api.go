@@ -229,12 +229,12 @@ type Live struct {
 type Event struct {
 	ID   int64     `json:"id"`
 	Time time.Time `json:"time"`
-	// Kind is "network", "sandbox", "endpoint", "publication" or "host".
+	// Kind is "network", "sandbox", "endpoint", "publication", "resolver" or "host".
 	Kind string `json:"kind"`
 	// Name is that of the object: "front", "web", "web/eth0".
 	Name string `json:"name"`
 	// Action is "create", "remove", "connect", "disconnect", "publish",
-	// "unpublish", "heal", "fail", "recover" or "throttle".
+	// "unpublish", "heal", "fail", "recover", "upstreams" or "throttle".
 	Action string `json:"action"`
 	// Detail says more: what was repaired and why, or the kernel's words.
 	Detail string `json:"detail,omitempty"`

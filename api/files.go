@@ -34,7 +34,7 @@ func (s *Sandbox) HostsLines() []string {
 		"fe00::0\tip6-localnet", "ff00::0\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters",
 	}
 	for _, h := range s.ExtraHosts {
-		for _, a := range s.extraAddresses(h) {
+		for _, a := range s.ExtraAddresses(h) {
 			lines = append(lines, a.String()+"\t"+h.Name)
 		}
 	}
@@ -47,9 +47,9 @@ func (s *Sandbox) HostsLines() []string {
 	return lines
 }
 
-// extraAddresses are those of an extra host; of the host itself there may be
+// ExtraAddresses are those of an extra host of s; of the host itself there may be
 // one a family, or none.
-func (s *Sandbox) extraAddresses(h ExtraHost) []netip.Addr {
+func (s *Sandbox) ExtraAddresses(h ExtraHost) []netip.Addr {
 	if h.Address != HostGateway {
 		a, err := netip.ParseAddr(h.Address)
 		if err != nil {
@@ -83,7 +83,7 @@ func (s *Sandbox) ownNames() []string {
 func (s *Sandbox) NameWarnings() []string {
 	out := NameWarnings(s.Name, s.Endpoints...)
 	for _, h := range s.ExtraHosts {
-		if len(s.extraAddresses(h)) == 0 {
+		if len(s.ExtraAddresses(h)) == 0 {
 			out = append(out, "extra host "+h.Name+" has no address: no network of the sandbox has a gateway")
 		}
 	}

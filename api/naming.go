@@ -18,6 +18,35 @@ const (
 // gateway of the sandbox's network.
 const HostGateway = "host-gateway"
 
+// Options of a network about what is asked of DNS servers.
+const (
+	// OptionDNSFrom is from where they are asked: "host", the default, or
+	// "sandbox", over the sandbox's own routes, as Docker does.
+	OptionDNSFrom = "dns_from"
+	// OptionDNSForward is whether they are asked at all: "true", the default but
+	// of internal networks, or "false".
+	OptionDNSForward = "dns_forward"
+)
+
+// validateDNSOptions checks the options that are Towpath's own.
+func validateDNSOptions(options map[string]string) error {
+	for key, known := range map[string][]string{OptionDNSFrom: {"host", "sandbox"}, OptionDNSForward: {"true", "false"}} {
+		if v, given := options[key]; given && !slices.Contains(known, v) {
+			return Errorf(Invalid, "option %s=%s is not valid", key, clip(v)).WithFix("use %s", strings.Join(known, " or "))
+		}
+	}
+	return nil
+}
+
+// ForwardsNames reports whether DNS servers are asked for names that are no
+// sandbox's.
+func (n *Network) ForwardsNames() bool {
+	if v, given := n.Options[OptionDNSForward]; given {
+		return v == "true"
+	}
+	return !n.Internal
+}
+
 // Naming is how names are resolved in a sandbox.
 type Naming struct {
 	// DNS are the servers that are asked for what is not the name of a sandbox;

@@ -96,6 +96,9 @@ func (s *NetworkSpec) Validate() error {
 	if err := s.validateMode(); err != nil {
 		return err
 	}
+	if err := validateDNSOptions(s.Options); err != nil {
+		return err
+	}
 	if err := s.validateSubnets(v4); err != nil {
 		return err
 	}

@@ -160,6 +160,18 @@ func (c *Client) Publications(ctx context.Context, sandbox string) ([]api.Public
 	return all, err
 }
 
+// Resolve says what a sandbox is told when it asks for a name, and by whom;
+// kind "" is both kinds of addresses.
+func (c *Client) Resolve(ctx context.Context, sandbox, name, kind string) (api.Resolution, error) {
+	q := url.Values{"sandbox": {sandbox}, "name": {name}}
+	if kind != "" {
+		q.Set("type", kind)
+	}
+	var r api.Resolution
+	err := c.do(ctx, request{method: http.MethodGet, path: "/v1/resolve", query: q, out: &r})
+	return r, err
+}
+
 // Plan is the desired kernel state as text, one object a line.
 func (c *Client) Plan(ctx context.Context) (string, error) {
 	s, err := get[api.State](ctx, c, "state")

@@ -16,6 +16,8 @@ type option struct {
 	flag string
 	// only are the values that ask for what is so in any case.
 	only []string
+	// kept says that the option is Towpath's own, and the daemon knows its values.
+	kept bool
 }
 
 // knownOptions are those of --opt. What is not among them is refused, and so
@@ -34,10 +36,12 @@ func knownOptions() map[string]option {
 		"com.docker.network.bridge.inhibit_ipv4":         {only: []string{"false"}},
 		"com.docker.network.bridge.host_binding_ipv4":    {only: []string{"0.0.0.0"}},
 		"com.docker.network.container_iface_prefix":      {only: []string{"eth"}},
-		"mtu":              {flag: "mtu"},
-		"isolate":          {only: []string{"true", "strict"}},
-		"mode":             {only: []string{"managed"}},
-		"no_default_route": {only: []string{"false"}},
+		api.OptionDNSFrom:                                {kept: true},
+		api.OptionDNSForward:                             {kept: true},
+		"mtu":                                            {flag: "mtu"},
+		"isolate":                                        {only: []string{"true", "strict"}},
+		"mode":                                           {only: []string{"managed"}},
+		"no_default_route":                               {only: []string{"false"}},
 	}
 }
 
@@ -62,7 +66,7 @@ func applyOptions(cmd *cobra.Command, spec *api.NetworkSpec, options map[string]
 			if err := optionFlag(cmd, known.flag, key, options[key]); err != nil {
 				return err
 			}
-		case !slices.Contains(known.only, options[key]):
+		case !known.kept && !slices.Contains(known.only, options[key]):
 			return api.Errorf(api.Unsupported, "option %s=%s is not supported", key, options[key]).WithFix("leave it out, or say %s=%s", key, known.only[0])
 		default:
 			if spec.Options == nil {

@@ -145,15 +145,8 @@ func (c *cli) enter(s api.Sandbox, name string, argv []string) error {
 		return err
 	}
 	defer closeFile(netns)
-	resolv, servers, err := spawn.HostResolv()
-	if err != nil {
-		return err
-	}
-	if !servers {
-		c.warn("the host's resolv.conf names no server that a sandbox can reach: names will not resolve")
-	}
 	return c.start(name, spawn.Command{
-		Argv: argv, Netns: netns, Hostname: s.HostnameOrName(), Hosts: pageOf(s.Hosts), Resolv: resolv,
+		Argv: argv, Netns: netns, Hostname: s.HostnameOrName(), Hosts: pageOf(s.Hosts), Resolv: pageOf(s.ResolvConf),
 	})
 }
 

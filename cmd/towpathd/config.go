@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -23,6 +24,7 @@ type config struct {
 	pools            []ipam.Pool
 	publishAt        netip.Addr
 	upstreams        []netip.Addr
+	ttl              time.Duration
 	protect          bool
 	cooperate        bool
 	cleanup, tryOut  bool
@@ -39,6 +41,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	pools := fs.StringArray("pool", nil, "range to take subnets from, CIDR[,size=24]; repeatable (default two private IPv4 ranges and a ULA /48)")
 	publishAt := fs.String("default-publish-address", "", "address of the host to publish ports at where none is given (default any)")
 	upstreams := fs.StringArray("dns-upstream", nil, "server to ask for names of the world outside, instead of those in the host's resolv.conf; repeatable")
+	fs.DurationVar(&c.ttl, "dns-ttl", 5*time.Second, "how long the answers for names of sandboxes may be kept")
 	fs.StringVar(&c.group, "group", "", "group that may use the socket; that is root on the network")
 	protect := fs.String("protect-tables", "auto", "auto: protect nftables tables from others where the kernel can (6.9); off: do not")
 	cooperate := fs.String("cooperate", "auto", "auto: where firewalld, ufw or Docker would drop our traffic, use the doors they made for it (a zone, ufw's route chain, DOCKER-USER); off: only say so")
@@ -95,6 +98,12 @@ func (c *config) check(args, pools, upstreams []string, protect, cooperate, publ
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is not known; use text or json", c.logFormat)
 	}
+	if c.ttl < 0 || c.ttl > maxTTL {
+		return fmt.Errorf("--dns-ttl %s is out of range; use 0s to %s", c.ttl, maxTTL)
+	}
+	if c.ttl < time.Second { // for the resolver, 0 is its default
+		c.ttl = -1
+	}
 	for _, s := range upstreams {
 		a, err := netip.ParseAddr(s)
 		if err != nil || api.ValidServer(a) != nil {
@@ -111,6 +120,9 @@ func (c *config) check(args, pools, upstreams []string, protect, cooperate, publ
 	}
 	return nil
 }
+
+// maxTTL of names that may be another sandbox's a moment later.
+const maxTTL = time.Hour
 
 // parsePool reads CIDR[,size=N].
 func parsePool(s string) (ipam.Pool, error) {

@@ -67,8 +67,12 @@ func (c *config) run(ctx context.Context) error {
 	defer held.Close() //nolint:errcheck // ends with the process
 	zones := &firewalld.Client{}
 	defer zones.Close() //nolint:errcheck // ends with the process
+	events := &event.Log{}
+	r := c.newResolver(func(sandbox string) string { return filepath.Join(c.runDir, "netns", sandbox) }, events.Tell, log)
+	defer r.Close() //nolint:errcheck // ends with the process
 	k, err := linux.Open(linux.Config{
-		RunDir: c.runDir, Ports: holder{held}, Protect: c.protect, Cooperate: c.cooperate, Zones: zones, Pass: points.Hit, Log: log,
+		RunDir: c.runDir, Ports: holder{held}, Resolver: r, Protect: c.protect, Cooperate: c.cooperate, Zones: zones,
+		Pass: points.Hit, Log: log,
 	})
 	if err != nil {
 		return fmt.Errorf("open kernel: %w", err)
@@ -78,8 +82,7 @@ func (c *config) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	events := &event.Log{}
-	e := c.engine(points.Store(db), k, boot, log)
+	e := c.engine(points.Store(db), k, r, boot, log)
 	e.Tell = events.Tell
 	switch {
 	case c.cleanup:
@@ -91,18 +94,19 @@ func (c *config) run(ctx context.Context) error {
 		}
 		return err
 	}
-	return c.serve(ctx, e, k, events, log)
+	return c.serve(ctx, e, k, r, events, log)
 }
 
 // engine puts the engine together with what it asks of the host.
-func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.Logger) *engine.Engine {
+func (c *config) engine(s store.Store, k *linux.Kernel, r *resolver, boot string, log *slog.Logger) *engine.Engine {
 	return engine.New(engine.Config{
 		Store: s, Namespaces: namespaces{k}, Processes: processes{},
 		Prefixes: func(ctx context.Context) ([]ipam.Taken, error) { return hostPrefixes(ctx, k) },
 		Live: func(ctx context.Context, s *api.Sandbox, eps []*api.Endpoint) (*api.Live, error) {
 			return live(ctx, k, s, eps)
 		},
-		Foreign:   k.Foreign,
+		Foreign: k.Foreign,
+		Names:   r, HostResolv: r.hostResolv, Resolve: r.resolve,
 		PublishAt: c.publishAt, PortFree: portFree,
 		Pools: c.pools, BootID: boot, Log: log,
 		About: api.Version{Version: version, Kernel: kernelRelease(), Boot: boot},
@@ -110,7 +114,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, boot string, log *slog.L
 }
 
 // serve runs the loop and answers requests until ctx ends.
-func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, events *event.Log, log *slog.Logger) error {
+func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, r *resolver, events *event.Log, log *slog.Logger) error {
 	l, err := server.Listen(filepath.Join(c.runDir, "towpath.sock"), c.group)
 	if err != nil {
 		return err
@@ -122,6 +126,7 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, e
 	}
 	loop := reconcile.New(k, e, log)
 	counts := metrics.New(version, e.Count)
+	counts.Names(r.counts)
 	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took) }
 	loop.Tell = func(ev api.Event) { counts.Event(ev.Action); events.Tell(ev) }
 	done := make(chan struct{})

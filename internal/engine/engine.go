@@ -50,6 +50,8 @@ type Config struct {
 	// Names is told by what sandboxes are to be found: what comes, when it is in
 	// the kernel and before the verb returns; what goes, at once.
 	Names Names
+	// Resolve answers as if a sandbox had asked for a name, once a type.
+	Resolve func(ctx context.Context, sandbox, name, kind string) ([]api.Answer, error)
 	// HostResolv is what the host's resolv.conf says now.
 	HostResolv func() Resolv
 	// Foreign reads the forward chains of other programs, the same pointer as long

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -103,6 +104,18 @@ func (d *draft) named(sandbox string) {
 
 // Resolv is what the host's resolv.conf says besides its servers.
 type Resolv struct{ Search, Options []string }
+
+// ResolveName says what a sandbox is told when it asks for a name, and by whom.
+func (e *Engine) ResolveName(ctx context.Context, sandbox, name, kind string) (api.Resolution, error) {
+	op := "resolve " + name
+	v, _ := e.View()
+	s, err := findSandbox(v, sandbox)
+	if err != nil {
+		return api.Resolution{}, api.InOp(op, err)
+	}
+	answers, err := e.Resolve(ctx, s.Name, name, kind)
+	return api.Resolution{Sandbox: s.Name, Name: name, Answers: answers}, api.InOp(op, err)
+}
 
 // files fills in what belongs into files of the sandbox.
 func (e *Engine) files(s *api.Sandbox) {

@@ -123,3 +123,11 @@ func (s *service) publications(r *http.Request, p params) (answer, error) {
 	all, err := s.Engine.Publications(r.Context(), p.sandbox)
 	return list(all), err
 }
+
+func (s *service) resolve(r *http.Request, p params) (answer, error) {
+	if p.sandbox == "" || p.name == "" {
+		return answer{}, api.Errorf(api.Invalid, "no sandbox or no name is given").WithFix("add ?sandbox=SANDBOX&name=NAME")
+	}
+	found, err := s.Engine.ResolveName(r.Context(), p.sandbox, p.name, p.kind)
+	return ok(found), err
+}

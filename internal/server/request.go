@@ -21,6 +21,7 @@ const maxBody = 1 << 20
 type params struct {
 	dry, force       bool
 	network, sandbox string
+	name, kind       string
 }
 
 // parseParams reads the query, refusing what is not among known.
@@ -59,6 +60,12 @@ func (p *params) set(key, value string) error {
 		return nil
 	case "sandbox":
 		p.sandbox = value
+		return nil
+	case "name":
+		p.name = value
+		return nil
+	case "type":
+		p.kind = value
 		return nil
 	}
 	b, err := strconv.ParseBool(value)

@@ -38,6 +38,10 @@ type Engine interface {
 	// Publications are those of a sandbox, of all where it is "".
 	Publications(ctx context.Context, sandbox string) ([]api.Publication, error)
 
+	// ResolveName says what a sandbox is told when it asks for a name; without a
+	// kind of record, for both kinds of addresses.
+	ResolveName(ctx context.Context, sandbox, name, kind string) (api.Resolution, error)
+
 	// Plan is the desired kernel state as text, one object a line.
 	Plan(ctx context.Context) (string, error)
 	// Diff is the ops that would be applied now.
@@ -77,6 +81,7 @@ func (s *service) routes() []route {
 		{"GET", "/v1/publications", "list publications", []string{"sandbox"}, s.publications, nil},
 		{"POST", "/v1/sandboxes/{name}/publications", "publish ports of sandbox", dry, s.publish, nil},
 		{"DELETE", "/v1/sandboxes/{name}/publications", "unpublish ports of sandbox", dry, s.unpublish, nil},
+		{"GET", "/v1/resolve", "resolve", []string{"sandbox", "name", "type"}, s.resolve, nil},
 		{"GET", "/v1/state", "plan", nil, s.state, nil},
 		{"GET", "/v1/diff", "diff", nil, s.diff, nil},
 		{"GET", "/v1/version", "version", nil, s.version, nil},

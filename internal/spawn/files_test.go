@@ -40,26 +40,6 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-func TestReachable(t *testing.T) {
-	for _, c := range []struct {
-		name, in, out string
-		some          bool
-	}{
-		{"kept", "search a b\nnameserver 192.0.2.1\noptions ndots:2\n", "search a b\nnameserver 192.0.2.1\noptions ndots:2\n", true},
-		{"stub resolver", "# by resolved\nnameserver 127.0.0.53\noptions edns0\n", "# by resolved\noptions edns0\n", false},
-		{"mixed", "nameserver ::1\nnameserver 2001:db8::1", "nameserver 2001:db8::1", true},
-		{"another zone's", "nameserver fe80::1%eth0\n", "", false},
-		{"mapped", "nameserver ::ffff:127.0.0.1\n", "", false},
-		{"the unspecified is the host itself", "nameserver 0.0.0.0\n", "", false},
-		{"nonsense", "nameserver\nnameserver x\n", "nameserver\n", false},
-		{"empty", "", "", false},
-	} {
-		if out, some := reachable(c.in); out != c.out || some != c.some {
-			t.Errorf("%s: %q %v", c.name, out, some)
-		}
-	}
-}
-
 func TestMountsBelow(t *testing.T) {
 	info := `22 1 0:20 / / rw - ext4 a b
 23 22 0:21 / /sys rw - sysfs a b

@@ -344,3 +344,21 @@ func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publicat
 	}
 	return out, nil
 }
+
+// ResolveName finds the addresses of sandboxes by their names.
+func (e *Engine) ResolveName(_ context.Context, sandbox, name, kind string) (api.Resolution, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.sandboxes[sandbox]; !ok {
+		return api.Resolution{}, notFound("sandbox", sandbox)
+	}
+	a := api.Answer{Type: "A", Code: "NXDOMAIN", Records: []api.Record{}, Source: "nobody", Why: "there is no such name"}
+	if kind != "" {
+		a.Type = kind
+	}
+	if s, ok := e.sandboxes[name]; ok {
+		a.Code, a.Source, a.Network, a.Why = "NOERROR", "names", s.Endpoints[0].Network, "a name on network "+s.Endpoints[0].Network
+		a.Records = append(a.Records, api.Record{Name: name, Type: "A", TTL: 5, Data: s.Endpoints[0].Addresses[0].Addr().String()})
+	}
+	return api.Resolution{Sandbox: sandbox, Name: name, Answers: []api.Answer{a}}, nil
+}

@@ -193,7 +193,7 @@ func (w *world) marked() []string {
 		f.Close()
 	}
 	for _, t := range w.tables() {
-		keys = append(keys, tableKeys(t)...)
+		keys = append(keys, tableKeys(kernel.Host, t)...)
 	}
 	return keys
 }
@@ -224,7 +224,27 @@ func (w *world) markedIn(ns *testnet.NS, name string) []string {
 			keys = append(keys, kernel.Address{NS: name, Dev: names[a.Index], Prefix: a.Prefix}.Key().String())
 		}
 	}
+	if name != kernel.Host {
+		keys = append(keys, w.markedRules(ns, name)...)
+	}
 	return append(keys, w.markedRouting(c, name, names)...)
+}
+
+// markedRules are our tables in a sandbox.
+func (w *world) markedRules(ns *testnet.NS, name string) []string {
+	w.Helper()
+	c, err := nft.Dial(ns.FD())
+	w.check(err)
+	defer c.Close()
+	tables, err := c.ReadTables(w.Context())
+	w.check(err)
+	var keys []string
+	for _, t := range tables {
+		if t.Name == "towpath" {
+			keys = append(keys, tableKeys(name, t)...)
+		}
+	}
+	return keys
 }
 
 // markedRouting are the routes and the rules of routing of ours in one namespace.
@@ -253,18 +273,18 @@ func (w *world) markedRouting(c *rt.Conn, ns string, names map[int]string) []str
 	return keys
 }
 
-// tableKeys are the keys of a table of the host and of all that is in it.
-func tableKeys(t rules.TableDef) []string {
+// tableKeys are the keys of a table and of all that is in it.
+func tableKeys(ns string, t rules.TableDef) []string {
 	family := t.Family.String()
-	keys := []string{kernel.Table{NS: kernel.Host, Family: family, Name: t.Name}.Key().String()}
+	keys := []string{kernel.Table{NS: ns, Family: family, Name: t.Name}.Key().String()}
 	for _, c := range t.Chains {
-		keys = append(keys, kernel.Chain{NS: kernel.Host, Family: family, Table: t.Name, Name: c.Name}.Key().String())
+		keys = append(keys, kernel.Chain{NS: ns, Family: family, Table: t.Name, Name: c.Name}.Key().String())
 	}
 	for _, s := range t.Sets {
-		keys = append(keys, kernel.Set{NS: kernel.Host, Family: family, Table: t.Name, Name: s.Name}.Key().String())
+		keys = append(keys, kernel.Set{NS: ns, Family: family, Table: t.Name, Name: s.Name}.Key().String())
 		for _, e := range s.Elements {
 			elem, _, _ := strings.Cut(rules.FormatElement(s.Set, e), " : ")
-			keys = append(keys, kernel.Element{NS: kernel.Host, Family: family, Table: t.Name, Set: s.Name, Elem: elem}.Key().String())
+			keys = append(keys, kernel.Element{NS: ns, Family: family, Table: t.Name, Set: s.Name, Elem: elem}.Key().String())
 		}
 	}
 	return keys

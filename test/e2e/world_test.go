@@ -38,7 +38,12 @@ func outside6() netip.Addr { return netip.MustParsePrefix(outsideLink6).Addr() }
 // binDir holds the binaries under test, built once for all tests.
 var binDir string
 
-func TestMain(m *testing.M) { os.Exit(testnet.Main(runner{m})) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == lookupArg {
+		os.Exit(lookup(os.Args[2:]))
+	}
+	os.Exit(testnet.Main(runner{m}))
+}
 
 // runner builds the binaries before the tests.
 type runner struct{ m *testing.M }

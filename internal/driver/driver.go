@@ -3,7 +3,6 @@
 package driver
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +24,8 @@ type View struct {
 	Down bool
 	// Saved are the values that sysctls of the host had before Towpath set them.
 	Saved map[string]string
+
+	index *index
 }
 
 // EndpointID is what an endpoint is known by: its sandbox and interface.
@@ -37,6 +38,7 @@ func (v View) Clone() View {
 	v.Endpoints = maps.Clone(v.Endpoints)
 	v.Publications = v.Publications.Clone()
 	v.Saved = maps.Clone(v.Saved)
+	v.index = v.index.clone()
 	return v
 }
 
@@ -50,29 +52,6 @@ func NewView() View {
 
 		Publications: NewPublications(),
 	}
-}
-
-// EndpointsOf are the endpoints of a sandbox in the order of their connection.
-func (v View) EndpointsOf(sandbox string) []*api.Endpoint {
-	return v.endpoints(func(e *api.Endpoint) bool { return e.Sandbox == sandbox })
-}
-
-// EndpointsOn are the endpoints on a network, by sandbox and order.
-func (v View) EndpointsOn(network string) []*api.Endpoint {
-	return v.endpoints(func(e *api.Endpoint) bool { return e.Network == network })
-}
-
-func (v View) endpoints(match func(*api.Endpoint) bool) []*api.Endpoint {
-	var out []*api.Endpoint
-	for _, e := range v.Endpoints {
-		if match(e) {
-			out = append(out, e)
-		}
-	}
-	slices.SortFunc(out, func(a, b *api.Endpoint) int {
-		return cmp.Or(strings.Compare(a.Sandbox, b.Sandbox), a.Index-b.Index, strings.Compare(a.Ifname, b.Ifname))
-	})
-	return out
 }
 
 // PublicationsOf are the publications of a sandbox, by ID.

@@ -112,19 +112,19 @@ func blocks(p *api.Publication) iter.Seq[string] {
 }
 
 // under gives what has keys that begin with prefix.
-func under(m *btree.Map[string, *api.Publication], prefix string) iter.Seq2[string, *api.Publication] {
-	return func(yield func(string, *api.Publication) bool) {
+func under[T any](m *btree.Map[string, T], prefix string) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
 		if m == nil {
 			return
 		}
-		m.Ascend(prefix, func(key string, one *api.Publication) bool {
+		m.Ascend(prefix, func(key string, one T) bool {
 			return strings.HasPrefix(key, prefix) && yield(key, one)
 		})
 	}
 }
 
-func values(all iter.Seq2[string, *api.Publication]) iter.Seq[*api.Publication] {
-	return func(yield func(*api.Publication) bool) {
+func values[T any](all iter.Seq2[string, T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
 		for _, one := range all {
 			if !yield(one) {
 				return

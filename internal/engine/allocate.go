@@ -37,12 +37,7 @@ func (d *draft) deviceTaken(name string) bool {
 			return true
 		}
 	}
-	for _, e := range d.view.Endpoints {
-		if e.HostIfname == name {
-			return true
-		}
-	}
-	return false
+	return d.view.OverPort(name) != nil
 }
 
 // newMAC is a random locally administered unicast address.
@@ -186,12 +181,6 @@ func isAux(s api.Subnet, a netip.Addr) bool {
 
 // chooseAddresses gives an endpoint one address of each family of its network.
 func (d *draft) chooseAddresses(n *api.Network, spec *api.EndpointSpec) ([]netip.Prefix, []netip.Addr, error) {
-	holders := map[netip.Addr]string{}
-	for _, e := range d.view.EndpointsOn(n.Name) {
-		for _, a := range e.Addresses {
-			holders[a.Addr()] = "sandbox " + e.Sandbox
-		}
-	}
 	var addrs []netip.Prefix
 	var gateways []netip.Addr
 	for _, v4 := range []bool{true, false} {
@@ -203,7 +192,7 @@ func (d *draft) chooseAddresses(n *api.Network, spec *api.EndpointSpec) ([]netip
 		if len(subnets) == 0 && !asked.IsValid() {
 			continue
 		}
-		s, a, err := d.chooseAddress(n, subnets, asked, holders)
+		s, a, err := d.chooseAddress(n, subnets, asked)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -217,14 +206,14 @@ func (d *draft) chooseAddresses(n *api.Network, spec *api.EndpointSpec) ([]netip
 
 // chooseAddress of one family: the one asked for, else the next free one of
 // the first subnet that has one.
-func (d *draft) chooseAddress(n *api.Network, subnets []api.Subnet, asked netip.Addr, holders map[netip.Addr]string) (api.Subnet, netip.Addr, error) {
+func (d *draft) chooseAddress(n *api.Network, subnets []api.Subnet, asked netip.Addr) (api.Subnet, netip.Addr, error) {
 	if asked.IsValid() {
-		s, err := checkAddress(n, subnets, asked, holders)
+		s, err := d.checkAddress(n, subnets, asked)
 		return s, asked, err
 	}
 	var err error
 	for _, s := range subnets {
-		taken := func(a netip.Addr) bool { return holders[a] != "" || a == s.Gateway || isAux(s, a) }
+		taken := func(a netip.Addr) bool { return d.view.WithAddress(n.Name, a) != nil || a == s.Gateway || isAux(s, a) }
 		var a netip.Addr
 		a, err = ipam.NextAddr(ipam.Range{Subnet: s.Subnet, IPRange: s.IPRange}, taken, d.meta.leases[leaseName(n.Name, s.Subnet)])
 		if err == nil {
@@ -233,27 +222,23 @@ func (d *draft) chooseAddress(n *api.Network, subnets []api.Subnet, asked netip.
 		}
 	}
 	return api.Subnet{}, netip.Addr{}, api.Errorf(api.Exhausted, "network %s has no free address: %w", n.Name, err).
-		WithFix("%s; remove one, or make a larger network", heldBy(holders))
+		WithFix("%s; remove one, or make a larger network", heldBy(d.view.EndpointsOn(n.Name)))
 }
 
 // heldBy names some of those who hold addresses.
-func heldBy(holders map[netip.Addr]string) string {
-	names := map[string]bool{}
-	for _, h := range holders {
-		names[strings.TrimPrefix(h, "sandbox ")] = true
+func heldBy(holders []*api.Endpoint) string {
+	var list []string // sorted, as they are
+	for _, e := range holders {
+		list = append(list, e.Sandbox)
 	}
-	var list []string
-	for n := range names {
-		list = append(list, n)
-	}
-	slices.Sort(list)
+	list = slices.Compact(list)
 	if len(list) > 5 {
 		return fmt.Sprintf("held by %s and %d more", strings.Join(list[:5], ", "), len(list)-5)
 	}
 	return "held by " + strings.Join(list, ", ")
 }
 
-func checkAddress(n *api.Network, subnets []api.Subnet, a netip.Addr, holders map[netip.Addr]string) (api.Subnet, error) {
+func (d *draft) checkAddress(n *api.Network, subnets []api.Subnet, a netip.Addr) (api.Subnet, error) {
 	var ranges []string
 	for _, s := range subnets {
 		ranges = append(ranges, s.Subnet.String())
@@ -265,13 +250,14 @@ func checkAddress(n *api.Network, subnets []api.Subnet, a netip.Addr, holders ma
 				return s, api.Errorf(api.Conflict, "address %s is kept for %s (aux-address)", a, name)
 			}
 		}
+		holder := d.view.WithAddress(n.Name, a)
 		switch {
 		case !api.UsableIn(s.Subnet, a):
 			return s, api.Errorf(api.Invalid, "address %s is the network or broadcast address of %s", a, s.Subnet)
 		case a == s.Gateway:
 			return s, api.Errorf(api.Conflict, "address %s is the gateway of network %s", a, n.Name).WithFix("choose another address")
-		case holders[a] != "":
-			return s, api.Errorf(api.Conflict, "address %s is taken by %s", a, holders[a]).WithFix("choose another address, or leave it out to get a free one")
+		case holder != nil:
+			return s, api.Errorf(api.Conflict, "address %s is taken by sandbox %s", a, holder.Sandbox).WithFix("choose another address, or leave it out to get a free one")
 		}
 		return s, nil
 	}

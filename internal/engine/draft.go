@@ -97,6 +97,32 @@ func restore[K comparable, V any](m map[K]V, key K, value V, had bool) {
 	}
 }
 
+// sandbox, endpoint and publication set an object, or drop it when it is nil, so
+// that it can be taken back.
+func (d *draft) sandbox(name string, s *api.Sandbox) {
+	old := d.view.Sandboxes[name]
+	d.view.SetSandbox(name, s)
+	d.undo = append(d.undo, func() { d.view.SetSandbox(name, old) })
+}
+
+func (d *draft) endpoint(id driver.EndpointID, e *api.Endpoint) {
+	old := d.view.Endpoints[id]
+	d.view.SetEndpoint(id, e)
+	d.undo = append(d.undo, func() { d.view.SetEndpoint(id, old) })
+}
+
+func (d *draft) publication(id string, p *api.Publication) {
+	now := func(p *api.Publication) {
+		d.view.Publications.Delete(id)
+		if p != nil {
+			d.view.Publications.Put(p)
+		}
+	}
+	old := d.view.Publications.Get(id)
+	now(p)
+	d.undo = append(d.undo, func() { now(old) })
+}
+
 func (d *draft) touch(units ...driver.Unit) {
 	for _, u := range units {
 		if !d.touched[u] {
@@ -153,7 +179,7 @@ func (d *draft) deleteNetwork(name string) {
 }
 
 func (d *draft) putSandbox(s *api.Sandbox) {
-	set(d, d.view.Sandboxes, s.Name, s)
+	d.sandbox(s.Name, s)
 	d.touch(driver.SandboxUnit(s.Name))
 	d.named(s.Name)
 	d.put(sandboxesKey+s.Name, s)
@@ -168,7 +194,7 @@ func (d *draft) deleteSandbox(name string) {
 	}
 	d.touch(driver.SandboxUnit(name))
 	d.named(name)
-	drop(d, d.view.Sandboxes, name)
+	d.sandbox(name, nil)
 	d.del(sandboxesKey + name)
 }
 
@@ -177,7 +203,7 @@ func (d *draft) putEndpoint(e *api.Endpoint) {
 	if d.view.Endpoints[id] == nil {
 		d.fresh = append(d.fresh, driver.EndpointUnit(id))
 	}
-	set(d, d.view.Endpoints, id, e)
+	d.endpoint(id, e)
 	d.named(e.Sandbox)
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
 	d.put(endpointKey(id), e)
@@ -187,24 +213,11 @@ func (d *draft) deleteEndpoint(e *api.Endpoint) {
 	id := driver.EndpointID{Sandbox: e.Sandbox, Ifname: e.Ifname}
 	d.touch(driver.TouchedBySandbox(d.view, e.Sandbox)...)
 	d.named(e.Sandbox)
-	drop(d, d.view.Endpoints, id)
+	d.endpoint(id, nil)
 	d.del(endpointKey(id))
 }
 
 func endpointKey(id driver.EndpointID) string { return endpointsKey + id.Sandbox + "/" + id.Ifname }
-
-// publication sets or, when it is nil, drops one so that it can be taken back.
-func (d *draft) publication(id string, p *api.Publication) {
-	now := func(p *api.Publication) {
-		d.view.Publications.Delete(id)
-		if p != nil {
-			d.view.Publications.Put(p)
-		}
-	}
-	old := d.view.Publications.Get(id)
-	now(p)
-	d.undo = append(d.undo, func() { now(old) })
-}
 
 func (d *draft) putPublication(p *api.Publication) {
 	if d.view.Publications.Get(p.ID()) == nil {
@@ -286,7 +299,7 @@ func (e *Engine) load(ctx context.Context) error {
 		}
 	}
 	e.meta = m
-	e.now.Store(&snapshot{view: view, rev: rev})
+	e.now.Store(&snapshot{view: view.Indexed(), rev: rev})
 	return nil
 }
 

@@ -68,15 +68,15 @@ func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec)
 		return api.Errorf(api.AlreadyExists, "interface %s of sandbox %s is connected to network %s", id.Ifname, sandbox, other.Network).
 			WithFix("choose another --ifname")
 	}
-	if users := d.view.EndpointsOn(n.Name); len(users) >= bridgePorts {
+	if d.view.CountOn(n.Name) >= bridgePorts {
 		return api.Errorf(api.Exhausted, "network %s is full: a bridge has %d ports", n.Name, bridgePorts).
 			WithFix("make another network, or disconnect a sandbox")
 	}
 	mac := spec.MAC
 	if mac == "" {
 		mac = newMAC()
-	} else if other := d.holderOfMAC(n.Name, mac); other != "" {
-		return api.Errorf(api.Conflict, "MAC address %s is taken by sandbox %s on network %s", mac, other, n.Name).WithFix("choose another, or leave it out")
+	} else if other := d.view.WithMAC(n.Name, mac); other != nil {
+		return api.Errorf(api.Conflict, "MAC address %s is taken by sandbox %s on network %s", mac, other.Sandbox, n.Name).WithFix("choose another, or leave it out")
 	}
 	addrs, gateways, err := d.chooseAddresses(n, spec)
 	if err != nil {
@@ -98,15 +98,6 @@ func (e *Engine) draftEndpoint(d *draft, sandbox string, spec *api.EndpointSpec)
 		Sysctls: sysctls, Index: d.nextIndex(sandbox),
 	})
 	return nil
-}
-
-func (d *draft) holderOfMAC(network, mac string) string {
-	for _, e := range d.view.EndpointsOn(network) {
-		if e.MAC == mac {
-			return e.Sandbox
-		}
-	}
-	return ""
 }
 
 func (d *draft) nextIndex(sandbox string) int {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
@@ -83,11 +82,14 @@ func (e *Engine) origin(spec api.SandboxSpec, from api.Caller) (api.Sandbox, err
 }
 
 func (e *Engine) draftSandbox(d *draft, base api.Sandbox, spec api.SandboxSpec) error {
+	if s := d.view.SandboxNamed(spec.Name); s != nil {
+		return api.Errorf(api.AlreadyExists, "sandbox %s exists", s.Name).WithFix("choose another name, or remove it: towpath sandbox rm %s", s.Name)
+	}
 	for name, s := range d.view.Sandboxes {
-		if strings.EqualFold(name, spec.Name) {
-			return api.Errorf(api.AlreadyExists, "sandbox %s exists", name).WithFix("choose another name, or remove it: towpath sandbox rm %s", name)
+		if base.Cookie == 0 { // not adopted
+			break
 		}
-		if base.Cookie != 0 && s.Cookie == base.Cookie {
+		if s.Cookie == base.Cookie {
 			return api.Errorf(api.AlreadyExists, "the namespace is sandbox %s already", name).WithFix("use that one, or remove it: towpath sandbox rm %s", name)
 		}
 	}
@@ -149,13 +151,8 @@ func (e *Engine) Sandbox(ctx context.Context, name string) (api.Sandbox, error) 
 }
 
 func findSandbox(v driver.View, name string) (*api.Sandbox, error) {
-	if s, ok := v.Sandboxes[name]; ok {
+	if s := v.SandboxNamed(name); s != nil {
 		return s, nil
-	}
-	for _, s := range v.Sandboxes {
-		if strings.EqualFold(s.Name, name) {
-			return s, nil
-		}
 	}
 	return nil, api.Errorf(api.NotFound, "sandbox %q does not exist", name).WithFix("see: towpath sandbox ls")
 }

@@ -37,7 +37,8 @@ func keys(e *api.Endpoint) []string {
 	return list
 }
 
-func macKey(network, mac string) string           { return "mac\x00" + network + "\x00" + mac + "\x00" }
+func macKey(network, mac string) string { return "mac\x00" + network + "\x00" + mac + "\x00" }
+
 func addrKey(network string, a netip.Addr) string { return "addr\x00" + network + "\x00" + a.String() }
 
 // Indexed is the view with an index, which PutEndpoint and the like keep. Without

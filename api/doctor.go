@@ -75,6 +75,12 @@ type Setting struct {
 	Value string `json:"value"`
 }
 
+// Fix asks for more than a diagnosis: what is Towpath's own is mended, and of the
+// checks named what can be set is set.
+type Fix struct {
+	Checks []string `json:"checks"`
+}
+
 // CheckResult is what came of a check.
 type CheckResult struct {
 	Name     string `json:"name"`

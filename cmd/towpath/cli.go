@@ -37,7 +37,10 @@ func (c *cli) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&c.socket, "socket", socket, "the daemon's socket (also $TOWPATH_SOCKET)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON; errors as problem documents")
-	root.AddCommand(c.network(), c.sandbox(), c.run(), c.exec(), c.plan(), c.diff(), c.publish(), c.unpublish(), c.port(), c.resolve(), c.events(), c.version(), c.completion())
+	root.AddCommand(
+		c.network(), c.sandbox(), c.run(), c.exec(), c.publish(), c.unpublish(), c.port(), c.resolve(),
+		c.plan(), c.diff(), c.topology(), c.reach(), c.doctor(), c.events(), c.version(), c.completion(),
+	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	root.CompletionOptions.DisableDefaultCmd = true

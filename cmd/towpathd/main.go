@@ -143,8 +143,12 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, r
 	tell(daemon.SdNotifyReady, log)
 	stopping := make(chan struct{})
 	context.AfterFunc(ctx, func() { defer close(stopping); tell(daemon.SdNotifyStopping, log) })
+	seen, err := c.sight(e, loop, k)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	go watchdog(ctx, func() { loop.Facts() }, log) // has to wait for a pass to end
-	h := server.New(server.Config{Engine: e, Events: events, Metrics: counts.Handler(), Count: counts.Request, Log: log})
+	h := server.New(server.Config{Engine: e, Events: events, Sight: seen, Metrics: counts.Handler(), Count: counts.Request, Log: log})
 	err = server.Serve(ctx, l, h, log)
 	cancel(nil)
 	<-done

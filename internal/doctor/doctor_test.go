@@ -295,7 +295,7 @@ func TestRemarkAndUnsure(t *testing.T) {
 		t.Errorf("%+v", d.Findings)
 	}
 	in.Machine.Unread = []machine.Unread{{Inode: 9, Holders: []machine.Holder{{PID: 3, Command: "cron"}}, Cause: "permission denied"}}
-	in.web().Partial, in.Unread, in.Earlier = []string{"routes: too many"}, []string{"x: gone"}, nil
+	in.web().Partial, in.Unread = []string{"routes: too many"}, []string{"x: gone"}
 	d = Examine(in)
 	if !d.Unsure() || d.Checks[0].Unsure != "process cron [3]: permission denied; container web (Docker): routes: too many; x: gone" {
 		t.Errorf("%+v", d.Checks[0])

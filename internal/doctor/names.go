@@ -261,3 +261,19 @@ func answers(s *machine.Space, server netip.Addr) bool {
 
 // embedded is where Docker's and Towpath's resolver is in a container.
 var embedded = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
+// ParseResolver reads a resolv.conf (resolv.conf(5)): the C library asks the
+// first three servers.
+func ParseResolver(path string, data []byte) Resolver {
+	r := Resolver{Path: path}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "nameserver" || len(r.Servers) == 3 {
+			continue
+		}
+		if a, err := netip.ParseAddr(f[1]); err == nil {
+			r.Servers = append(r.Servers, a)
+		}
+	}
+	return r
+}

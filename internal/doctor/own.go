@@ -155,7 +155,6 @@ func (e *exam) staleSpace(s *machine.Space) {
 
 func checkDrops(e *exam) {
 	if e.Earlier == nil {
-		e.cannot("counters were read once only")
 		return
 	}
 	for i := range e.Machine.Spaces {

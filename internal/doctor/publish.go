@@ -82,10 +82,25 @@ func (e *exam) deaf(p topology.Published, to *machine.Space) {
 		}, e.enter(to, "ss -ln"), fmt.Sprintf("%s %s", l.Proto, netip.AddrPortFrom(l.Addr, l.Port)), where(p), fmt.Sprintf("leads to %s", p.To))
 		return
 	}
-	e.find(api.Finding{
+	f := api.Finding{
 		Severity: api.Risk, Summary: fmt.Sprintf("published port %s: nothing listens at %s in %s", port(p), p.To, e.title(to)),
 		Consequence: "clients are refused", Fix: "start the program, or " + e.unpublish(p),
-	}, e.enter(to, "ss -ln"), fmt.Sprintf("no %s socket at port %d", p.Proto, p.To.Port()), where(p), fmt.Sprintf("leads to %s", p.To))
+	}
+	if e.otherFamily(p) {
+		f.Severity, f.Summary = api.Remark, f.Summary+", and over the other family something does"
+		f.Consequence = "clients of this family are refused, and most try the other"
+	}
+	e.find(f, e.enter(to, "ss -ln"), fmt.Sprintf("no %s socket at port %d", p.Proto, p.To.Port()), where(p), fmt.Sprintf("leads to %s", p.To))
+}
+
+// otherFamily reports whether a port is published over the other family too, and
+// somebody listens there.
+func (e *exam) otherFamily(p topology.Published) bool {
+	return slices.ContainsFunc(e.single(), func(o topology.Published) bool {
+		to := e.holder(o.To.Addr())
+		return o.First == p.First && o.Proto == p.Proto && o.To.Addr().Is4() != p.To.Addr().Is4() &&
+			to != nil && to.Listeners != nil && topology.Listens(to, o.Proto, o.To)
+	})
 }
 
 func (e *exam) unpublish(p topology.Published) string {

@@ -29,8 +29,9 @@ func newChart(m api.Map) *chart {
 		c.spaces[m.Namespaces[i].ID] = &m.Namespaces[i]
 	}
 	for _, p := range m.Publications {
-		if p.Namespace != "" {
-			c.published[p.Namespace] = append(c.published[p.Namespace], portWords(p))
+		// One of both families is two publications, and one to those who look.
+		if words := portWords(p); p.Namespace != "" && !slices.Contains(c.published[p.Namespace], words) {
+			c.published[p.Namespace] = append(c.published[p.Namespace], words)
 		}
 	}
 	for _, n := range m.Networks {
@@ -148,6 +149,9 @@ func count(n int, one, many string) string {
 // talkWords is a conversation without who has it: 80/tcp via 192.0.2.10:8080.
 func talkWords(t api.MapTalk) string {
 	text := t.Proto
+	if text != "" && text[0] >= '0' && text[0] <= '9' {
+		text = "protocol " + text
+	}
 	if t.Port != 0 {
 		text = fmt.Sprintf("%d/%s", t.Port, t.Proto)
 	}

@@ -176,7 +176,7 @@ func (t *table) toSpace(from question, to *machine.Space) []question {
 	}
 	sender := t.h.Space(from.from)
 	var out []question
-	for _, a := range addresses(to) {
+	for _, a := range t.asked(from, sender, to) {
 		q := from
 		q.row.To, q.row.Addr = t.ids[to.Name], a
 		if !q.same(a) || from.link == "" && !slices.ContainsFunc(addresses(sender), func(own netip.Addr) bool { return own.Is4() == a.Is4() }) {
@@ -186,6 +186,29 @@ func (t *table) toSpace(from question, to *machine.Space) []question {
 		out = append(out, q)
 	}
 	return out
+}
+
+// asked are the addresses of a namespace that a sender is asked about: all, but
+// of the host those on a link with it, or else those of its uplinks.
+func (t *table) asked(from question, sender, to *machine.Space) []netip.Addr {
+	if to.Name != machine.HostName {
+		return addresses(to)
+	}
+	var near, up []netip.Addr
+	for _, a := range addresses(to) {
+		if from.link == "" && slices.ContainsFunc(sender.Addresses, func(own machine.Address) bool { return own.Prefix.Contains(a) }) {
+			near = append(near, a)
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if a := t.hostAddress(from, v6); a.IsValid() {
+			up = append(up, a)
+		}
+	}
+	if len(near) > 0 {
+		return near
+	}
+	return up
 }
 
 // toPublished asks for the ports that the host publishes, at one of its addresses.
@@ -276,6 +299,9 @@ func (t *table) answer(q question) error {
 			return err
 		}
 		t.out.Walks++
+		if p.Verdict == api.Refused {
+			p.Reason = "nothing listens" // the walk names the port, which is another in each class
+		}
 		f := fate{verdict: p.Verdict, reason: p.Reason}
 		if p.Culprit != nil {
 			f.rule = *p.Culprit

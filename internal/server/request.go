@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/towpath/towpath/api"
 )
@@ -22,6 +23,9 @@ type params struct {
 	dry, force       bool
 	network, sandbox string
 	name, kind       string
+	from, to         string
+	port             uint16
+	over             time.Duration
 }
 
 // parseParams reads the query, refusing what is not among known.
@@ -67,6 +71,22 @@ func (p *params) set(key, value string) error {
 	case "type":
 		p.kind = value
 		return nil
+	case "from":
+		p.from = value
+		return nil
+	case "to":
+		p.to = value
+		return nil
+	case "port":
+		n, err := strconv.ParseUint(value, 10, 16)
+		if p.port = uint16(n); err != nil || n == 0 {
+			return api.Errorf(api.Invalid, "parameter port=%q is not a port, 1 to 65535", value)
+		}
+		return nil
+	case "over":
+		var err error
+		p.over, err = parseOver(value)
+		return err
 	}
 	b, err := strconv.ParseBool(value)
 	if err != nil {

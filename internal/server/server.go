@@ -100,6 +100,8 @@ type Events interface {
 type Config struct {
 	Engine Engine
 	Events Events
+	// Sight answers about the machine; nil: there are no such routes.
+	Sight Sight
 	// Metrics answers GET /metrics; nil: there is no such route.
 	Metrics http.Handler
 	// Count is told of every request that was answered, the streams aside: by
@@ -115,7 +117,7 @@ type service struct{ Config }
 func New(c Config) http.Handler {
 	s := &service{c}
 	paths := map[string]resource{}
-	for _, r := range s.routes() {
+	for _, r := range append(s.routes(), s.sightRoutes()...) {
 		if paths[r.path] == nil {
 			paths[r.path] = resource{}
 		}

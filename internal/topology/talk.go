@@ -27,11 +27,12 @@ func (b *builder) talks() {
 	for i := range b.host.Spaces {
 		s := &b.host.Spaces[i]
 		for _, c := range s.Connections {
-			if e := (entry{c.Proto, c.Original}); seen[e] || c.Original.Src.Addr().IsLoopback() {
+			// What is sent to groups, as reports of membership, is no conversation.
+			e := entry{c.Proto, c.Original}
+			if seen[e] || c.Original.Src.Addr().IsLoopback() || c.Original.Dst.Addr().IsMulticast() {
 				continue
-			} else {
-				seen[e] = true
 			}
+			seen[e] = true
 			key, to := b.talk(s, c), c.Answer.Src.Addr()
 			if sums[key] == nil {
 				sums[key], far[key] = &api.MapTalk{}, map[netip.Addr]bool{}

@@ -72,9 +72,12 @@ func IDs(h *machine.Host, names *owner.Names) map[string]string {
 	for i := range h.Spaces {
 		s := &h.Spaces[i]
 		o := names.Space(s)
+		alone := o.Name != "" && count[o.Name] == 1 && o.Kind != owner.Running
 		switch {
-		case s.Name == machine.HostName, o.Name != "" && count[o.Name] == 1 && o.Kind != owner.Running && o.Name != machine.HostName:
+		case s.Name == machine.HostName, alone && o.Name != machine.HostName && o.Name != outside:
 			out[s.Name] = o.Name
+		case s.Name == outside: // the word is for who is in no namespace
+			out[s.Name] = fmt.Sprintf("net:[%d]", s.Inode)
 		default:
 			out[s.Name] = s.Name
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/sysctl"
 	"github.com/towpath/towpath/internal/testnet"
 )
 
@@ -90,7 +91,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "ping": ping, "clean": clean, "await-clean": awaitClean, "daemon": daemon, "let": let, "netns": makeNetns,
-			"link": link, "await": await, "gone": gone, "signal": sendSignal,
+			"link": link, "serve": serve, "sysctl": setSysctl, "await": await, "gone": gone, "signal": sendSignal,
 		},
 	})
 }
@@ -198,6 +199,22 @@ func link(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := c.LinkByName(w.Context(), args[1])
 	ts.Check(err)
 	ts.Check(c.DelLink(w.Context(), l.Index))
+}
+
+// serve is `serve PLACE ADDRESS:PORT`: a TCP server there, until the script ends.
+func serve(ts *testscript.TestScript, neg bool, args []string) {
+	w := of(ts, neg, args, 2)
+	at, _, err := w.place(args[0])
+	ts.Check(err)
+	addr, err := netip.ParseAddrPort(args[1])
+	ts.Check(err)
+	at.ServeTCP(w, addr)
+}
+
+// setSysctl is `sysctl KEY VALUE` on the host.
+func setSysctl(ts *testscript.TestScript, neg bool, args []string) {
+	w := of(ts, neg, args, 2)
+	ts.Check(sysctl.Write(w.host.F, args[0], args[1]))
 }
 
 // await is `await FILE TEXT`: until a file holds a text.

@@ -88,7 +88,7 @@ func (d tour) all(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.published, d.why, d.survive, d.cleanUp} {
+	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.published, d.why, d.survive, d.overview, d.cleanUp} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -220,6 +220,17 @@ func (d tour) survive(ctx context.Context) error {
 	}
 	defer stop()
 	return d.commands(ctx, "diff")
+}
+
+// overview draws what there is.
+func (d tour) overview(ctx context.Context) error {
+	stop, err := d.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	say("the map: everything on this host, from its kernel (-o svg draws it)")
+	return d.commands(ctx, "map")
 }
 
 // cleanUp takes everything down.

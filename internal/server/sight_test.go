@@ -1,0 +1,62 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/server"
+	"github.com/towpath/towpath/internal/server/servertest"
+)
+
+// told answers with what it was asked.
+type told struct{}
+
+func (told) Map(context.Context) (api.Map, error) { return api.Map{Notes: []string{"map"}}, nil }
+
+func (told) Doctor(_ context.Context, over time.Duration, fix *api.Fix) (api.Diagnosis, error) {
+	return api.Diagnosis{Checks: []api.CheckResult{{Name: fmt.Sprint(over, fix != nil)}}}, nil
+}
+
+func (told) Reach(_ context.Context, from, to string, port uint16) (api.Reach, error) {
+	return api.Reach{Notes: []string{fmt.Sprint(from, " ", to, " ", port)}}, nil
+}
+
+func TestSight(t *testing.T) {
+	h := server.New(server.Config{Engine: servertest.New(), Sight: told{}, Log: slog.New(slog.DiscardHandler)})
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"GET", "/v1/map", "", 200, `"notes":["map"]`},
+		{"GET", "/v1/doctor", "", 200, `"name":"0s false"`},
+		{"GET", "/v1/doctor?over=3s", "", 200, `"name":"3s false"`},
+		{"POST", "/v1/doctor?over=0s", `{"checks":["pmtu"]}`, 200, `"name":"0s true"`},
+		{"POST", "/v1/doctor", `{"chekcs":[]}`, 400, `unknown field`},
+		{"GET", "/v1/doctor?over=61s", "", 400, `is no time from 0s to 1m`},
+		{"GET", "/v1/doctor?over=-1s", "", 400, `is no time from 0s to 1m`},
+		{"GET", "/v1/reach?from=web&to=db&port=80", "", 200, `"notes":["web db 80"]`},
+		{"GET", "/v1/reach?port=0", "", 400, `is not a port, 1 to 65535`},
+		{"GET", "/v1/reach?port=65536", "", 400, `is not a port, 1 to 65535`},
+		{"GET", "/v1/reach?form=web", "", 400, `parameter \"form\" is not known here`},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), c.method, c.path, strings.NewReader(c.body)))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, w.Code, w.Body, c.status, c.says)
+		}
+	}
+	blind := server.New(server.Config{Engine: servertest.New(), Log: slog.New(slog.DiscardHandler)})
+	w := httptest.NewRecorder()
+	blind.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/map", nil))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("a map without a sight: %d %s", w.Code, w.Body)
+	}
+}

@@ -69,7 +69,7 @@ func arrows() []arrow {
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
 		{from: "internal/server", to: []string{"api", unix}},
 
-		{from: "internal/linux/engines", to: []string{"internal/owner"}},
+		{from: "internal/linux/engines", to: []string{"internal/machine", "internal/owner"}},
 		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", netlink, unix}},
 		{from: "internal/ports", to: []string{"api", "internal/kernel", netlink, unix}},
 		{from: "internal/dns", to: []string{"api", "golang.org/x/net/..."}},

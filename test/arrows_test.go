@@ -97,7 +97,7 @@ func arrows() []arrow {
 // not among it.
 func daemonParts() []string {
 	return []string{
-		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/machine", "internal/owner", "internal/walk",
+		"api", "internal/author", "internal/nft", "internal/kernel", "internal/ipam", "internal/driver", "internal/explain", "internal/machine", "internal/owner", "internal/walk",
 		"internal/topology", "internal/doctor", "internal/reach", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",

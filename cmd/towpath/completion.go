@@ -68,6 +68,11 @@ func (c *cli) sandboxNames(ctx context.Context) []string {
 	return out
 }
 
+// endNames are the ends that a path can have.
+func (c *cli) endNames(ctx context.Context) []string {
+	return append(c.sandboxNames(ctx), "host", "outside")
+}
+
 // placementNames are the values of --network where a command is run.
 func (c *cli) placementNames(ctx context.Context) []string {
 	out := append(c.networkNames(ctx), "none", "host")

@@ -72,7 +72,7 @@ func (v *pathSVG) layOut() {
 	n := float64(len(v.lanes))
 	v.laneWidth = max((pathWidth-2*pathLeft-(n-1)*16)/n, 300)
 	v.width = 2*pathLeft + n*v.laneWidth + (n-1)*16
-	v.height = pathTop + 34 + float64(len(v.path.Hops))*pathRowH + float64(len(pathEnd(v.path)))*20 + 36
+	v.height = pathTop + 10 + float64(len(v.path.Hops))*pathRowH + float64(len(pathEnd(v.path)))*20 + 36
 }
 
 // x is where a lane begins.
@@ -81,7 +81,7 @@ func (v *pathSVG) x(ns string) float64 {
 }
 
 // y is where the box of a hop begins.
-func (v *pathSVG) y(i int) float64 { return pathTop + 34 + float64(i)*pathRowH }
+func (v *pathSVG) y(i int) float64 { return pathTop + 10 + float64(i)*pathRowH }
 
 func (v *pathSVG) draw() {
 	p := v.path

@@ -59,7 +59,7 @@ func pathTo(p api.Path) string {
 	who := p.To.Name
 	// An address is told rather than the name of who turned out to have it,
 	// where the two are not one thing.
-	if who == "" || who == "outside" || who == "host" {
+	if who == "" || who == "outside" || who == "host" || strings.HasPrefix(who, "net:[") {
 		who = p.Flow.Dst.String()
 	}
 	if p.Flow.Dport == 0 {

@@ -21,7 +21,8 @@ func (m *Machine) annotate(path *api.Path, p *planned) {
 		h := &path.Hops[i]
 		h.Owner = m.owner(h.NS)
 		if h.Rule != nil {
-			h.Rule.Author, h.Rule.Object = m.author(h.NS, h.Rule), m.object(h)
+			h.Rule.Author = m.author(h.NS, h.Rule)
+			h.Rule.Object = m.object(h)
 		}
 	}
 	if path.Culprit != nil {

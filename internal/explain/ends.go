@@ -210,11 +210,6 @@ func (m *Machine) lookUp(from party, name string) (line string, addrs []netip.Ad
 	if from.sandbox == nil || name == machine.HostName {
 		return "", nil
 	}
-	if m.Resolve != nil {
-		if a := m.Resolve(from.sandbox.Name, name); a.Line != "" {
-			return a.Line, a.Addresses
-		}
-	}
 	var networks []string
 	for _, mine := range from.sandbox.Endpoints {
 		for i := range m.Sandboxes {
@@ -227,6 +222,13 @@ func (m *Machine) lookUp(from party, name string) (line string, addrs []netip.Ad
 					addrs = append(addrs, a.Addr())
 				}
 			}
+		}
+	}
+	// What is no sandbox's name may be asked of a server outside. To ask for one
+	// that is not to be seen from here would only take time.
+	if m.Resolve != nil && (len(addrs) > 0 || m.space(name) == nil) {
+		if a := m.Resolve(from.sandbox.Name, name); a.Line != "" {
+			return a.Line, a.Addresses
 		}
 	}
 	if len(addrs) == 0 {

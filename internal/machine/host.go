@@ -86,6 +86,24 @@ func (h *Host) Space(name string) *Space {
 	return &h.Spaces[i]
 }
 
+// Rename gives namespaces other names; each must stay one's alone.
+func (h *Host) Rename(names map[string]string) {
+	other := func(name string) string {
+		if to := names[name]; to != "" {
+			return to
+		}
+		return name
+	}
+	for i := range h.Spaces {
+		s := &h.Spaces[i]
+		s.Name = other(s.Name)
+		for j := range s.Links {
+			l := &s.Links[j]
+			l.PeerNS, l.ParentNS = other(l.PeerNS), other(l.ParentNS)
+		}
+	}
+}
+
 // Link finds a link by its name; nil: there is none.
 func (s *Space) Link(name string) *Link {
 	i := slices.IndexFunc(s.Links, func(l Link) bool { return l.Name == name })

@@ -26,6 +26,7 @@ type params struct {
 	from, to         string
 	port             uint16
 	over             time.Duration
+	path             api.PathQuery // but for its ends
 }
 
 // parseParams reads the query, refusing what is not among known.
@@ -87,16 +88,21 @@ func (p *params) set(key, value string) error {
 		var err error
 		p.over, err = parseOver(value)
 		return err
+	case "family", "size":
+		return setPath(&p.path, key, value)
 	}
 	b, err := strconv.ParseBool(value)
 	if err != nil {
 		return api.Errorf(api.Invalid, "parameter %s=%q is neither true nor false", key, value)
 	}
-	if key == "force" {
+	switch key {
+	case "force":
 		p.force = b
-		return nil
+	case "desired":
+		p.path.Desired = b
+	default:
+		p.dry = b
 	}
-	p.dry = b
 	return nil
 }
 

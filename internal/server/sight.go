@@ -17,6 +17,8 @@ type Sight interface {
 	// only), and with fix mends what is Towpath's own and what the checks named
 	// in it can set.
 	Doctor(ctx context.Context, over time.Duration, fix *api.Fix) (api.Diagnosis, error)
+	// Explain is the way that a packet should take; nothing is sent.
+	Explain(ctx context.Context, q api.PathQuery) (api.Path, error)
 	// Reach is who can reach whom; names and port narrow it down, "" and 0 do not.
 	Reach(ctx context.Context, from, to string, port uint16) (api.Reach, error)
 }
@@ -33,6 +35,7 @@ func (s *service) sightRoutes() []route {
 		{"GET", "/v1/map", "map", nil, s.topology, nil},
 		{"GET", "/v1/doctor", "doctor", []string{"over"}, s.doctor, nil},
 		{"POST", "/v1/doctor", "doctor", []string{"over"}, s.cure, nil},
+		{"GET", "/v1/explain", "explain", []string{"from", "to", "family", "size", "desired"}, s.explain, nil},
 		{"GET", "/v1/reach", "reach", []string{"from", "to", "port"}, s.reach, nil},
 	}
 }

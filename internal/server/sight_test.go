@@ -28,6 +28,10 @@ func (told) Reach(_ context.Context, from, to string, port uint16) (api.Reach, e
 	return api.Reach{Notes: []string{fmt.Sprint(from, " ", to, " ", port)}}, nil
 }
 
+func (told) Explain(_ context.Context, q api.PathQuery) (api.Path, error) {
+	return api.Path{Reason: fmt.Sprint(q)}, nil
+}
+
 func TestSight(t *testing.T) {
 	h := server.New(server.Config{Engine: servertest.New(), Sight: told{}, Log: slog.New(slog.DiscardHandler)})
 	for _, c := range []struct {
@@ -43,6 +47,10 @@ func TestSight(t *testing.T) {
 		{"GET", "/v1/doctor?over=61s", "", 400, `is no time from 0s to 1m`},
 		{"GET", "/v1/doctor?over=-1s", "", 400, `is no time from 0s to 1m`},
 		{"GET", "/v1/reach?from=web&to=db&port=80", "", 200, `"notes":["web db 80"]`},
+		{"GET", "/v1/explain?from=web&to=db:80&family=6&size=1500&desired=true", "", 200, `"reason":"{web db:80 6 1500 true}"`},
+		{"GET", "/v1/explain?from=web", "", 400, `a source and a destination must be given`},
+		{"GET", "/v1/explain?from=web&to=db&family=5", "", 400, `is neither 4 nor 6`},
+		{"GET", "/v1/explain?from=web&to=db&size=27", "", 400, `is no number of bytes from 28 to 65535`},
 		{"GET", "/v1/reach?port=0", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?port=65536", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?form=web", "", 400, `parameter \"form\" is not known here`},

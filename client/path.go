@@ -1,0 +1,28 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/towpath/towpath/api"
+)
+
+// Explain is the way that a packet should take, by the state of the kernel.
+// Nothing is sent.
+func (c *Client) Explain(ctx context.Context, q api.PathQuery) (api.Path, error) {
+	v := url.Values{"from": {q.From}, "to": {q.To}}
+	if q.Family != 0 {
+		v.Set("family", strconv.Itoa(q.Family))
+	}
+	if q.Size != 0 {
+		v.Set("size", strconv.Itoa(q.Size))
+	}
+	if q.Desired {
+		v.Set("desired", "true")
+	}
+	var p api.Path
+	err := c.do(ctx, request{method: http.MethodGet, path: "/v1/explain", query: v, out: &p})
+	return p, err
+}

@@ -116,8 +116,8 @@ func sum(checks int, counts map[api.Severity]int) string {
 			words = append(words, fmt.Sprintf("%d %ss", n, s))
 		}
 	}
-	if len(words) == 0 {
-		words = []string{"nothing is wrong"}
+	if counts[api.Fault]+counts[api.Risk] == 0 {
+		words = append([]string{"nothing is wrong"}, words...)
 	}
 	return fmt.Sprintf("%d checks: %s", checks, strings.Join(words, ", "))
 }

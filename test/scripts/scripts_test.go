@@ -91,7 +91,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "ping": ping, "clean": clean, "await-clean": awaitClean, "daemon": daemon, "let": let, "netns": makeNetns,
-			"link": link, "serve": serve, "sysctl": setSysctl, "await": await, "gone": gone, "signal": sendSignal,
+			"link": link, "serve": serve, "sysctl": setSysctl, "lab": lab, "at": at, "ruleset": ruleset, "orphan": orphan, "await": await, "gone": gone, "signal": sendSignal,
 		},
 	})
 }

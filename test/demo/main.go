@@ -88,7 +88,7 @@ func (d tour) all(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.published, d.why, d.survive, d.overview, d.cleanUp} {
+	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.names, d.published, d.why, d.survive, d.overview, d.cleanUp} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -137,6 +137,27 @@ func (d tour) traffic(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// names shows who is found by name, and by whom one is told.
+func (d tour) names(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	say("by name: web finds api, on both addresses; db is on no network of web's, so web is told of no such name")
+	_, stop, err := d.serve(ctx, "api")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := d.commands(ctx, "exec web -- cat /etc/resolv.conf", "resolve web api"); err != nil {
+		return err
+	}
+	if err := d.towpath(ctx, 0, "exec", "web", "--", self, "dial", "api:80"); err != nil {
+		return err
+	}
+	return d.towpath(ctx, 1, "resolve", "web", "db.towpath.internal", "A")
 }
 
 // published shows a port of a container at a port of the host.

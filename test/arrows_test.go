@@ -63,6 +63,7 @@ func arrows() []arrow {
 		{from: "internal/store/...", to: []string{"api", "internal/store/...", "go.etcd.io/..."}},
 		{from: "internal/event", to: []string{"api"}},
 		{from: "internal/metrics", to: []string{"github.com/prometheus/..."}},
+		{from: "internal/fdstore", to: []string{unix, "github.com/coreos/go-systemd/..."}},
 		{from: "internal/fault", to: []string{"internal/store"}},
 		{from: "internal/reconcile", to: []string{"api", "internal/driver", "internal/kernel", "internal/nft"}},
 		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/firewall", "internal/kernel", "internal/nft", "internal/reconcile"}},
@@ -101,7 +102,7 @@ func daemonParts() []string {
 		"internal/topology", "internal/doctor", "internal/reach", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
-		"github.com/coreos/go-systemd/...", unix,
+		"internal/fdstore", "github.com/coreos/go-systemd/...", unix,
 	}
 }
 

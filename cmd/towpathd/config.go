@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/fdstore"
 	"github.com/towpath/towpath/internal/ipam"
 )
 
@@ -28,6 +30,9 @@ type config struct {
 	protect          bool
 	cooperate        bool
 	cleanup, tryOut  bool
+	// store keeps descriptors over a restart; kept are those of the life before.
+	store *fdstore.Store
+	kept  map[string][]*os.File
 }
 
 // parse reads the flags. Without a config the program ends with the code.

@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/internal/engine"
 	"github.com/towpath/towpath/internal/event"
 	"github.com/towpath/towpath/internal/fault"
+	"github.com/towpath/towpath/internal/fdstore"
 	"github.com/towpath/towpath/internal/firewalld"
 	"github.com/towpath/towpath/internal/ipam"
 	"github.com/towpath/towpath/internal/linux"
@@ -42,6 +43,7 @@ func main() {
 	if c == nil {
 		os.Exit(code)
 	}
+	c.store, c.kept = fdstore.Open()
 	if err := c.run(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "towpathd: %v\n", err)
 		os.Exit(1)
@@ -68,7 +70,7 @@ func (c *config) run(ctx context.Context) error {
 	zones := &firewalld.Client{}
 	defer zones.Close() //nolint:errcheck // ends with the process
 	events := &event.Log{}
-	r := c.newResolver(func(sandbox string) string { return filepath.Join(c.runDir, "netns", sandbox) }, events.Tell, log)
+	r := c.newResolver(func(sandbox string) string { return filepath.Join(c.runDir, "netns", sandbox) }, c.store, events.Tell, log)
 	defer r.Close() //nolint:errcheck // ends with the process
 	k, err := linux.Open(linux.Config{
 		RunDir: c.runDir, Ports: holder{held}, Resolver: r, Protect: c.protect, Cooperate: c.cooperate, Zones: zones,
@@ -124,6 +126,8 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, r
 	if err := e.Prepare(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), l.Close())
 	}
+	view, _ := e.View()
+	r.takeOver(c.kept, view.Sandboxes)
 	loop := reconcile.New(k, e, log)
 	counts := metrics.New(version, e.Count)
 	counts.Names(r.counts)

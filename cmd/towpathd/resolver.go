@@ -12,6 +12,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/dns"
 	"github.com/towpath/towpath/internal/engine"
+	"github.com/towpath/towpath/internal/fdstore"
 	"github.com/towpath/towpath/internal/linux"
 	"github.com/towpath/towpath/internal/linux/netns"
 )
@@ -23,12 +24,14 @@ type resolver struct {
 	names *dns.Names
 	host  func() dns.Conf
 	close func() error
+	store *fdstore.Store
+	log   *slog.Logger
 }
 
 // newResolver puts a resolver together. The path is where the namespace of a
 // sandbox is bound.
-func (c *config) newResolver(path func(sandbox string) string, say func(api.Event), log *slog.Logger) *resolver {
-	r := &resolver{names: dns.NewNames(), close: func() error { return nil }}
+func (c *config) newResolver(path func(sandbox string) string, store *fdstore.Store, say func(api.Event), log *slog.Logger) *resolver {
+	r := &resolver{names: dns.NewNames(), close: func() error { return nil }, store: store, log: log}
 	upstreams := r.watchHost(log)
 	if len(c.upstreams) > 0 {
 		fixed := dns.Conf{Nameservers: c.upstreams}.Upstreams()

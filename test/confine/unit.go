@@ -69,7 +69,7 @@ func (r *reading) set(key, value string) error {
 	switch key {
 	case "Description", "Documentation", "After", "WantedBy", "ExecStart",
 		"Type", "Restart", "RestartSec", "WatchdogSec", "KillMode", "TimeoutStopSec",
-		"FileDescriptorStoreMax", "StateDirectory", "StateDirectoryMode":
+		"FileDescriptorStoreMax", "Environment", "StateDirectory", "StateDirectoryMode":
 		return nil // systemd's own doing, before or after the command runs
 	case "LimitNOFILE":
 		var err error

@@ -56,6 +56,21 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
+// OfSocket opens the namespace that a socket is in, which it keeps for life. It
+// needs CAP_NET_ADMIN there.
+func OfSocket(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace of socket: %w", err)
+	}
+	var ns int
+	cerr := raw.Control(func(fd uintptr) { ns, err = unix.IoctlRetInt(int(fd), unix.SIOCGSKNS) })
+	if err = errors.Join(cerr, err); err != nil {
+		return nil, fmt.Errorf("open network namespace of socket: %w", err)
+	}
+	return os.NewFile(uintptr(ns), "netns"), nil
+}
+
 // Self opens the namespace of the calling thread. The answer means something
 // only while the goroutine is locked to its thread, or where no thread of the
 // process has left the namespace the process started in.

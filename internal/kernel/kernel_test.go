@@ -109,6 +109,9 @@ func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) 
 	if rapid.Bool().Draw(t, label+"host socket") {
 		add(Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080"), Count: uint16(rapid.SampledFrom([]int{0, 3}).Draw(t, label+"ports"))})
 	}
+	if rapid.Bool().Draw(t, label+"misled") {
+		add(Misled{NS: Host, Proto: "udp", At: netip.MustParseAddrPort("[2001:db8::1]:53"), To: netip.MustParseAddrPort("[fd00::2]:5300")})
+	}
 	if rapid.Bool().Draw(t, label+"range") {
 		add(Set{NS: Host, Family: "inet", Table: "towpath", Name: "published", Type: "inet_proto . inet_service : ipv4_addr . inet_service"})
 		add(Element{NS: Host, Family: "inet", Table: "towpath", Set: "published", Elem: "tcp . 98", Value: pick("target", "10.0.0.2 . 8080", "10.0.0.3 . 8080"), Count: 5})

@@ -216,17 +216,30 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 	case "zone":
 		return Zone{NS: ns, Dev: name, Zone: opts["in"]}, nil
 	case "flows":
-		if len(f) < 3 {
-			return nil, nil
-		}
-		addr, err := netip.ParseAddr(f[2])
-		return Flows{NS: ns, Addr: addr}, err
+		return flows(ns, f)
 	case "socket":
 		if len(f) < 3 {
 			return nil, nil
 		}
 		addr, count, err := parseSocket(f[2])
 		return Socket{NS: ns, Proto: name, Addr: addr, Count: count}, err
+	}
+	return nil, nil
+}
+
+// flows reads "flows of ADDRESS" and "flows PROTO ADDRESS to ADDRESS".
+func flows(ns string, f []string) (Object, error) {
+	switch {
+	case len(f) == 3 && f[1] == "of":
+		addr, err := netip.ParseAddr(f[2])
+		return Flows{NS: ns, Addr: addr}, err
+	case len(f) == 5:
+		at, err := netip.ParseAddrPort(f[2])
+		if err != nil {
+			return nil, err
+		}
+		to, err := netip.ParseAddrPort(f[4])
+		return Misled{NS: ns, Proto: f[1], At: at, To: to}, err
 	}
 	return nil, nil
 }

@@ -119,22 +119,36 @@ func stale(e ct.Entry, m mapping, ours func(netip.Addr) bool) bool {
 	switch {
 	case m.gone:
 		return e.Reply.Src == m.target(e)
+	case e.Reply.Src == m.target(e):
+		return false
 	case e.Status&ct.DNAT == 0:
 		return true // it goes to the host itself
 	default:
-		return e.Reply.Src != m.target(e) && ours(e.Reply.Src.Addr())
+		return ours(e.Reply.Src.Addr())
 	}
 }
 
-// forget removes all connections of addresses that are nobody's any more.
+// forget removes all connections of addresses that are nobody's any more, and
+// those that are misled.
 func (k *Kernel) forget(ctx context.Context, ops []kernel.Op) error {
-	gone := map[netip.Addr]bool{}
+	gone, misled := map[netip.Addr]bool{}, map[kernel.Misled]bool{}
 	for _, op := range ops {
-		gone[op.Object.(kernel.Flows).Addr] = true
+		switch o := op.Object.(type) {
+		case kernel.Flows:
+			gone[o.Addr] = true
+		case kernel.Misled:
+			misled[o] = true
+		}
 	}
 	return k.purge(ctx, func(e ct.Entry) bool {
-		return gone[e.Orig.Src.Addr()] || gone[e.Orig.Dst.Addr()] || gone[e.Reply.Src.Addr()]
+		return gone[e.Orig.Src.Addr()] || gone[e.Orig.Dst.Addr()] || gone[e.Reply.Src.Addr()] || misled[misledBy(e)]
 	})
+}
+
+// misledBy is what a connection is when it should not be.
+func misledBy(e ct.Entry) kernel.Misled {
+	proto := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[e.Proto]
+	return kernel.Misled{NS: kernel.Host, Proto: proto, At: e.Orig.Dst, To: e.Reply.Src}
 }
 
 // purge removes connections. A kernel without conntrack has none.

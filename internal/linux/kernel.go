@@ -92,6 +92,9 @@ type Kernel struct {
 	hooks kernel.HookSupport
 	ipv6  bool // the kernel runs with IPv6
 
+	// judged says that the connections of former lives have been looked at.
+	judged bool
+
 	mu      sync.Mutex
 	offered map[uint64]*os.File        // namespaces to adopt, by cookie
 	nsids   map[int]string             // sandboxes by the id the host's namespace knows them under

@@ -105,6 +105,9 @@ func (o *observer) namespace(ctx context.Context, ns string) error {
 	for _, f := range wanted[kernel.Flows](o, ns) {
 		o.add(f) // there may be none, which is as good
 	}
+	if o.sweep && ns == kernel.Host {
+		return o.readFlows(ctx)
+	}
 	return nil
 }
 

@@ -35,6 +35,19 @@ func (c *Conn) Entries(ctx context.Context, limit int) ([]Entry, error) {
 	return out, nil
 }
 
+// Each shows all connections of both families to see; again, when the table
+// changed while it was read.
+func (c *Conn) Each(ctx context.Context, see func(Entry)) error {
+	err := c.with(ctx, func(sock *netlink.Conn) error {
+		_, err := find(sock, unix.AF_UNSPEC, func(e Entry) bool { see(e); return false })
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list conntrack: %w", err)
+	}
+	return nil
+}
+
 // entriesOnce reads the table once. What is left of a dump that is given up goes
 // with the socket.
 func entriesOnce(sock *netlink.Conn, limit int) (out []Entry, interrupted bool, err error) {

@@ -49,7 +49,7 @@ type holder struct{ ports *ports.Holder }
 
 // port is what is held for a socket.
 func port(s kernel.Socket) ports.Port {
-	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count}
+	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}
 }
 
 // Hold takes all of the ports or none.

@@ -96,7 +96,7 @@ func (c *config) run(ctx context.Context) error {
 		}
 		return err
 	}
-	return c.serve(ctx, e, k, r, events, log)
+	return c.serve(ctx, e, k, held, r, events, log)
 }
 
 // engine puts the engine together with what it asks of the host.
@@ -116,7 +116,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, r *resolver, boot string
 }
 
 // serve runs the loop and answers requests until ctx ends.
-func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, r *resolver, events *event.Log, log *slog.Logger) error {
+func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, held *ports.Holder, r *resolver, events *event.Log, log *slog.Logger) error {
 	l, err := server.Listen(filepath.Join(c.runDir, "towpath.sock"), c.group)
 	if err != nil {
 		return err
@@ -131,6 +131,7 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, r
 	loop := reconcile.New(k, e, log)
 	counts := metrics.New(version, e.Count)
 	counts.Names(r.counts)
+	counts.PassedOn(func() (open, total, refused int) { t := held.Traffic(); return t.Open, t.Total, t.Refused })
 	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took) }
 	loop.Tell = func(ev api.Event) { counts.Event(ev.Action); events.Tell(ev) }
 	done := make(chan struct{})

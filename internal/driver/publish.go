@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/kernel"
@@ -25,9 +26,43 @@ func planPublication(p *api.Publication, v View) []kernel.Object {
 	}
 	if p.Proto != "sctp" || v.Host.SCTP {
 		at := netip.AddrPortFrom(holdAt(p, v.Host.IPv6), p.HostPort)
-		objs = append(objs, kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: at, Count: span(p)})
+		s := kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: at, Count: span(p)}
+		s.To, s.From = passOn(p, v)
+		objs = append(objs, s)
 	}
 	return objs
+}
+
+// passOn is where the daemon passes on the clients of a family that the sandbox
+// has no address of, though the port is published for it, and which of them.
+// The zero address is none.
+func passOn(p *api.Publication, v View) (to netip.AddrPort, from string) {
+	if p.Proto == "sctp" {
+		return netip.AddrPort{}, ""
+	}
+	for _, v4 := range []bool{true, false} {
+		_, kernels := target(p, v4, v)
+		if kernels || p.HostIP.IsValid() && p.HostIP.Is4() != v4 || !v4 && !v.Host.IPv6 {
+			continue
+		}
+		a, ok := target(&api.Publication{Sandbox: p.Sandbox}, !v4, v)
+		sources, some := sourcesOf(p, v4)
+		if ok && some {
+			return netip.AddrPortFrom(a, p.Port), sources
+		}
+	}
+	return netip.AddrPort{}, ""
+}
+
+// sourcesOf are those of a family that may, "" for all; false if none may.
+func sourcesOf(p *api.Publication, v4 bool) (string, bool) {
+	var list []string
+	for _, f := range p.From {
+		if f.Addr().Is4() == v4 {
+			list = append(list, f.String())
+		}
+	}
+	return strings.Join(list, ","), len(p.From) == 0 || len(list) > 0
 }
 
 // span is how many ports an object of the publication stands for; 0 for one.
@@ -42,7 +77,9 @@ func span(p *api.Publication) uint16 {
 func Reachable(p *api.Publication, v View) bool {
 	_, v4 := target(p, true, v)
 	_, v6 := target(p, false, v)
-	return v4 || v6
+	v.Host.IPv6 = true // a host without has no IPv6 clients either; not every view says
+	to, _ := passOn(p, v)
+	return v4 || v6 || to.IsValid()
 }
 
 // target is the address of the sandbox that a publication leads to in a family:

@@ -107,7 +107,11 @@ func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) 
 		add(Element{NS: Host, Family: "inet", Table: "towpath", Set: "same", Elem: fmt.Sprintf("%q", b), Value: pick("verdict", "accept", "jump icc_off")})
 	}
 	if rapid.Bool().Draw(t, label+"host socket") {
-		add(Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080"), Count: uint16(rapid.SampledFrom([]int{0, 3}).Draw(t, label+"ports"))})
+		s := Socket{NS: Host, Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:8080"), Count: uint16(rapid.SampledFrom([]int{0, 3}).Draw(t, label+"ports"))}
+		if to := pick("to", "", "10.0.0.2:80", "10.0.0.3:80"); to != "" {
+			s.To, s.From = netip.MustParseAddrPort(to), pick("from", "", "2001:db8::/32,fd00::/8")
+		}
+		add(s)
 	}
 	if rapid.Bool().Draw(t, label+"misled") {
 		add(Misled{NS: Host, Proto: "udp", At: netip.MustParseAddrPort("[2001:db8::1]:53"), To: netip.MustParseAddrPort("[fd00::2]:5300")})

@@ -142,6 +142,12 @@ type Socket struct {
 	Addr  netip.AddrPort
 	// Count above 1 makes it one socket for each of so many ports, from Addr's on.
 	Count uint16
+	// To is where the daemon passes on clients of the other family than To's, of
+	// a range those of the first port: families cannot be translated into each
+	// other. Not valid: the port is only held.
+	To netip.AddrPort
+	// From are the sources that are passed on, prefixes with commas; "" is all.
+	From string
 }
 
 // Flows are the connections of an address in conntrack: they may be there as

@@ -218,13 +218,23 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 	case "flows":
 		return flows(ns, f)
 	case "socket":
-		if len(f) < 3 {
-			return nil, nil
-		}
-		addr, count, err := parseSocket(f[2])
-		return Socket{NS: ns, Proto: name, Addr: addr, Count: count}, err
+		return socket(ns, f)
 	}
 	return nil, nil
+}
+
+// socket reads "socket PROTO ADDRESS [to ADDRESS] [from PREFIX,...]".
+func socket(ns string, f []string) (Object, error) {
+	if len(f) < 3 {
+		return nil, nil
+	}
+	opts := options(f[3:])
+	addr, count, err := parseSocket(f[2])
+	s := Socket{NS: ns, Proto: f[1], Addr: addr, Count: count, From: opts["from"]}
+	if to, passed := opts["to"]; err == nil && passed {
+		s.To, err = netip.ParseAddrPort(to)
+	}
+	return s, err
 }
 
 // flows reads "flows of ADDRESS" and "flows PROTO ADDRESS to ADDRESS".

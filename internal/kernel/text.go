@@ -113,8 +113,16 @@ func DottedSysctl(path string) string {
 	return strings.NewReplacer("/", ".", ".", "/").Replace(path)
 }
 
-// String is "socket udp 127.0.0.11:40053".
-func (s Socket) String() string { return "socket " + s.Proto + " " + s.text() }
+// String is "socket udp 127.0.0.11:40053", or, where the daemon passes clients
+// on, "socket tcp [::]:8080-8081 to 172.20.0.2:80 from 2001:db8::/32".
+func (s Socket) String() string {
+	w := words{"socket", s.Proto, s.text()}
+	if s.To.IsValid() {
+		w.add("to", s.To.String())
+	}
+	w.add("from", s.From)
+	return w.String()
+}
 
 // String is "flows of 172.20.0.2".
 func (f Flows) String() string { return "flows of " + f.Addr.String() }

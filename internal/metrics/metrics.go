@@ -55,6 +55,27 @@ func New(version string, count func(kind string) int) *Set {
 	return s
 }
 
+// PassedOn counts the clients that the daemon passes on to containers without an
+// address of their family; now and since the start, and those there was no room for.
+func (s *Set) PassedOn(traffic func() (open, total, refused int)) {
+	for _, m := range []struct {
+		name, help string
+		counter    bool
+		of         func() int
+	}{
+		{"towpath_passed_on_open", "Connections and UDP clients passed on to containers without an address of their family, now.", false, func() int { n, _, _ := traffic(); return n }},
+		{"towpath_passed_on_total", "The same since the start.", true, func() int { _, n, _ := traffic(); return n }},
+		{"towpath_passed_on_refused_total", "Those that there was no room for.", true, func() int { _, _, n := traffic(); return n }},
+	} {
+		value := func() float64 { return float64(m.of()) }
+		if m.counter {
+			s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m.name, Help: m.help}, value))
+		} else {
+			s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help}, value))
+		}
+	}
+}
+
 // Handler answers GET /metrics.
 func (s *Set) Handler() http.Handler {
 	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})

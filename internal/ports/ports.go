@@ -7,7 +7,9 @@
 //
 // A held port costs one descriptor: no goroutine, no thread, nothing in the
 // runtime's poller. The socket drops every packet by a filter, so that it is
-// silent and its queues stay empty.
+// silent and its queues stay empty. Where a container has no address of a family
+// that it is published for, the filter lets that family in, and its clients are
+// passed on by hand.
 package ports
 
 import (
@@ -17,8 +19,10 @@ import (
 	"iter"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +34,16 @@ type Port struct {
 	Proto string // tcp, udp or sctp
 	Addr  netip.AddrPort
 	Count uint16 // above 1: so many ports from Addr's on
+	// To is where clients of the other family than To's are led, by the daemon's
+	// own hands: the kernel cannot translate families into each other. Of a run,
+	// it is that of the first port. Not valid: the port is only held.
+	To netip.AddrPort
+	// From are the sources that may, prefixes with commas; "" is all.
+	From string
 }
+
+// bare is the port without what it is for.
+func (p Port) bare() Port { return Port{Proto: p.Proto, Addr: p.Addr, Count: p.Count} }
 
 // String is "tcp [::]:8080", or "tcp [::]:8080-8089".
 func (p Port) String() string {
@@ -59,9 +72,21 @@ func (p Port) each() iter.Seq[Port] {
 // Holder holds ports in the network namespace of the threads that call it. Its
 // methods may be called concurrently.
 type Holder struct {
+	// inside runs a function where the ports are held.
+	inside func(func() error) error
+
 	mu      sync.Mutex
-	held    map[Port]bool   // as they were asked for: one port, or a run
+	held    map[Port]Port   // as they were asked for: one port, or a run; by the bare ones
 	sockets map[slot]shared // of the single ports
+
+	splices  map[Port]*splice // by the bare ports
+	doors    map[int]*door    // by descriptor
+	sessions map[int]*session // by descriptor
+	reaper   *time.Timer      // of sessions, while there are any
+	epoll    int              // of both, 0: there was none yet
+	watching *os.File         // the same, in the runtime's poller
+	buf      []byte           // for a datagram
+	traffic  Traffic
 }
 
 // slot is a single port, in few bytes: there may be very many.
@@ -78,10 +103,16 @@ type shared struct{ fd, users int32 }
 func (p Port) slot() slot { return slot{addr: p.Addr.Addr(), port: p.Addr.Port(), proto: p.Proto[0]} }
 
 // New gives a Holder that holds nothing.
-func New() *Holder { return &Holder{held: map[Port]bool{}, sockets: map[slot]shared{}} }
+func New() *Holder {
+	return &Holder{
+		inside: func(f func() error) error { return f() },
+		held:   map[Port]Port{}, sockets: map[slot]shared{},
+		splices: map[Port]*splice{}, doors: map[int]*door{}, sessions: map[int]*session{},
+	}
+}
 
 // Hold holds all of the ports until Release or Close, or none more than before.
-// What is held already is no error. A port that another program has is a
+// What is held already is no error, and is led to where it is to be led now. A port that another program has is a
 // *TakenError; too few descriptors for them are a *LimitError before anything is
 // opened.
 func (h *Holder) Hold(ports ...Port) error {
@@ -105,6 +136,31 @@ func (h *Holder) Hold(ports ...Port) error {
 			return err
 		}
 	}
+	for _, p := range ports {
+		if err := h.lead(p); err != nil {
+			_ = h.drop(missing)
+			return fmt.Errorf("pass %s on to %s: %w", p, p.To, err)
+		}
+	}
+	return nil
+}
+
+// lead makes held sockets pass their clients on, or not any more.
+func (h *Holder) lead(p Port) error {
+	if h.held[p.bare()] == p {
+		return nil
+	}
+	if s := h.splices[p.bare()]; s != nil {
+		h.shut(s)
+	}
+	h.held[p.bare()] = p.bare()
+	if !p.To.IsValid() {
+		return nil
+	}
+	if err := h.serve(p); err != nil {
+		return err
+	}
+	h.held[p.bare()] = p
 	return nil
 }
 
@@ -113,7 +169,8 @@ func (h *Holder) missing(ports []Port) []Port {
 	var out []Port
 	seen := map[Port]bool{}
 	for _, p := range ports {
-		if !h.held[p] && !seen[p] {
+		p = p.bare()
+		if _, held := h.held[p]; !held && !seen[p] {
 			out = append(out, p)
 			seen[p] = true
 		}
@@ -161,7 +218,7 @@ func (h *Holder) take(p Port) error {
 		h.sockets[one.slot()] = s
 		done = append(done, one)
 	}
-	h.held[p] = true
+	h.held[p] = p
 	return nil
 }
 
@@ -199,7 +256,7 @@ func (h *Holder) Free(proto string, addr netip.Addr) (netip.AddrPort, error) {
 		unix.Close(fd)
 		return netip.AddrPort{}, err
 	}
-	h.held[p], h.sockets[p.slot()] = true, shared{int32(fd), 1}
+	h.held[p], h.sockets[p.slot()] = p, shared{int32(fd), 1}
 	return p.Addr, nil
 }
 
@@ -207,34 +264,38 @@ func (h *Holder) Free(proto string, addr netip.Addr) (netip.AddrPort, error) {
 func (h *Holder) Release(p Port) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.held[p] {
+	if _, held := h.held[p.bare()]; !held {
 		return nil
 	}
-	return h.drop([]Port{p})
+	return h.drop([]Port{p.bare()})
 }
 
 // drop lets go of what is held.
 func (h *Holder) drop(ports []Port) error {
 	var errs []error
 	for _, p := range ports {
+		if s := h.splices[p]; s != nil {
+			h.shut(s)
+		}
 		errs = append(errs, h.close(slices.Collect(p.each())))
 		delete(h.held, p)
 	}
 	return errors.Join(errs...)
 }
 
-// Holds reports whether a port, or a run as it was asked for, is held.
+// Holds reports whether a port, or a run, is held and led as it says.
 func (h *Holder) Holds(p Port) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.held[p]
+	held, is := h.held[p.bare()]
+	return is && held == p
 }
 
 // Held lists what is held, sorted.
 func (h *Holder) Held() []Port {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(h.held), Port.compare)
+	return slices.SortedFunc(maps.Values(h.held), Port.compare)
 }
 
 // Close lets go of all ports. The Holder can be used again.
@@ -242,5 +303,13 @@ func (h *Holder) Close() error {
 	held := h.Held()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.drop(held)
+	for i := range held {
+		held[i] = held[i].bare()
+	}
+	err := h.drop(held)
+	if h.watching != nil {
+		err = errors.Join(err, h.watching.Close())
+		h.epoll, h.watching = 0, nil
+	}
+	return err
 }

@@ -179,9 +179,7 @@ func (f form) prepare(fd int) error {
 			return err
 		}
 	}
-	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // return 0: keep no byte
-	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
-	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
+	return attach(fd, silent())
 }
 
 // set sets an integer option.

@@ -234,7 +234,7 @@ func (h holder) Release(s kernel.Socket) error { return h.held.Release(port(s)) 
 func (h holder) Holds(s kernel.Socket) bool { return h.held.Holds(port(s)) }
 
 func port(s kernel.Socket) ports.Port {
-	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count}
+	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}
 }
 
 // runDir is a directory for namespaces to be bound in; they are let go at the end.

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/towpath/towpath/internal/nft"
 )
@@ -86,9 +87,24 @@ type Listener struct {
 	V6Only bool
 	// Dev is the link the socket is bound to; "": all.
 	Dev string
+	// Passes, of a socket that holds a port, are those it lets in all the same,
+	// for their program to pass on; nil: nobody.
+	Passes *Passing
 	// PID and Command are of a process that has it open; 0: not known.
 	PID     int
 	Command string
+}
+
+// Passing says who is passed on by hand.
+type Passing struct {
+	IPv6 bool           // clients of IPv6, else of IPv4
+	From []netip.Prefix // none: from everywhere
+}
+
+// Lets reports whether a client is passed on.
+func (p *Passing) Lets(client netip.Addr) bool {
+	return p != nil && p.IPv6 == client.Is6() &&
+		(len(p.From) == 0 || slices.ContainsFunc(p.From, func(f netip.Prefix) bool { return f.Contains(client) }))
 }
 
 // Connection is an entry of connection tracking.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/nft"
@@ -79,8 +80,12 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 		if o.NS != HostName {
 			return nil
 		}
+		passes, err := passing(o)
+		if err != nil {
+			return err
+		}
 		for a := range o.Each() {
-			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: a.Addr(), Port: a.Port()})
+			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: a.Addr(), Port: a.Port(), Passes: passes})
 		}
 	case kernel.Sysctl:
 		s.Sysctls[o.Name] = o.Value
@@ -103,6 +108,25 @@ func (s *Space) addNeighbour(o kernel.Neighbour, all kernel.State) {
 	}
 	port, _ := all[kernel.Link{NS: o.NS, Name: o.Dev}.Key()].(kernel.Link)
 	s.Forwarding = append(s.Forwarding, ForwardingEntry{Dev: o.Dev, MAC: o.MAC, Bridge: port.Master, Static: true})
+}
+
+// passing reads whom a socket passes on.
+func passing(o kernel.Socket) (*Passing, error) {
+	if !o.To.IsValid() {
+		return nil, nil //nolint:nilnil // nobody
+	}
+	p := &Passing{IPv6: o.To.Addr().Is4()}
+	for text := range strings.SplitSeq(o.From, ",") {
+		if text == "" {
+			continue
+		}
+		f, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		p.From = append(p.From, f)
+	}
+	return p, nil
 }
 
 func link(o kernel.Link, all kernel.State) Link {

@@ -223,7 +223,7 @@ func ignored(at *space, p *packet, to machine.RouteType) string {
 		return "TCP to a broadcast address"
 	case p.proto == nft.ProtoICMP && to == machine.Broadcast:
 		return "echo requests to a broadcast address are ignored"
-	case slices.ContainsFunc(at.Held, func(l machine.Listener) bool { return takes(l, p) }):
+	case slices.ContainsFunc(at.Held, func(l machine.Listener) bool { return takes(l, p) && !l.Passes.Lets(p.src.Addr()) }):
 		return "the port is held for a publication, which is not for this packet"
 	case to == machine.Broadcast && !listens(at, "", p): // RFC 1122, 3.2.2
 		return "nothing listens, and a broadcast is not refused"
@@ -239,7 +239,7 @@ func ignored(at *space, p *packet, to machine.RouteType) string {
 func listens(at *space, in string, p *packet) bool {
 	return at.Listeners == nil || p.isICMP() || slices.ContainsFunc(at.Listeners, func(l machine.Listener) bool {
 		return takes(l, p) && (l.Dev == "" || in == "" || l.Dev == in)
-	})
+	}) || slices.ContainsFunc(at.Held, func(l machine.Listener) bool { return takes(l, p) && l.Passes.Lets(p.src.Addr()) })
 }
 
 // takes reports whether a packet is for the socket.

@@ -21,6 +21,25 @@ func (w *world) publish(sandbox, spec string) {
 	w.view.Publications.Put(&p)
 }
 
+// TestPassedOn: clients of a family that the container has no address of reach
+// the socket that holds the port, if they may.
+func TestPassedOn(t *testing.T) {
+	w := newWorld(t)
+	w.network("four", 7, false)
+	w.connect("old", "four", "eth0", 2)
+	w.publish("old", "8080:80")
+	w.publish("old", "8081:80,from=2001:db8::/64")
+	w.publish("old", "8082:80,from=2001:db8:1::/64")
+	w.publish("old", "8083:80,from=192.0.2.0/24")
+	ask(t, w.build("", nil), []question{
+		{"outside", "[2001:db8::10]:8080/tcp", api.Delivered, "[2001:db8::1]:49152 > [2001:db8::10]:8080", ""},
+		{"outside", "192.0.2.10:8080/tcp", api.Delivered, "192.0.2.1:49152 > 172.20.7.2:80", ""},
+		{"outside", "[2001:db8::10]:8081/tcp", api.Delivered, "[2001:db8::1]:49152 > [2001:db8::10]:8081", ""},
+		{"outside", "[2001:db8::10]:8082/tcp", api.Dropped, "", "held for a publication"},
+		{"outside", "[2001:db8::10]:8083/tcp", api.Dropped, "", "held for a publication"},
+	})
+}
+
 // TestPublished asks from everywhere for what is published. Where br_netfilter
 // is on, a hairpin is bridged and not routed, with the same result.
 func TestPublished(t *testing.T) {

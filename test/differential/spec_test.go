@@ -203,5 +203,13 @@ func (s *spec) plan(facts kernel.Facts) (kernel.State, error) {
 			return nil, err
 		}
 	}
+	// Whom a daemon would pass on by hand is not a matter of the kernel: here
+	// sockets hold, and nobody listens behind them.
+	for k, o := range want {
+		if s, ok := o.(kernel.Socket); ok {
+			s.To, s.From = netip.AddrPort{}, ""
+			want[k] = s
+		}
+	}
 	return want, nil
 }

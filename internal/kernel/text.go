@@ -124,14 +124,6 @@ func (s Socket) String() string {
 	return w.String()
 }
 
-// String is "flows of 172.20.0.2".
-func (f Flows) String() string { return "flows of " + f.Addr.String() }
-
-// String is "flows udp 192.0.2.10:53 to 172.20.0.2:53".
-func (m Misled) String() string {
-	return "flows " + m.Proto + " " + m.At.String() + " to " + m.To.String()
-}
-
 // String is "table inet towpath".
 func (t Table) String() string {
 	w := words{"table", t.Family, t.Name}

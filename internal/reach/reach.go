@@ -129,12 +129,26 @@ func (t *table) senders() []question {
 	}
 	if host := t.h.Space(machine.HostName); host != nil {
 		for _, v6 := range []bool{false, true} {
-			if up := uplink(host, v6); up != "" {
+			if up := uplink(host, v6); up != "" && !t.beyond(host, up) {
 				out = append(out, question{from: host.Name, link: up, src: stranger(v6), row: api.ReachRow{From: outside}})
 			}
 		}
 	}
 	return out
+}
+
+// beyond reports whether what is behind an uplink is a namespace of the table:
+// who is outside of it cannot be told by a walk that knows only that one.
+func (t *table) beyond(host *machine.Space, up string) bool {
+	l := host.Link(up)
+	if l == nil || l.Peer == "" || t.h.Space(l.PeerNS) == nil {
+		return false
+	}
+	note := fmt.Sprintf("the way out by %s leads to %s: nothing is said of who is beyond it", up, t.ids[l.PeerNS])
+	if !slices.Contains(t.out.Notes, note) {
+		t.out.Notes = append(t.out.Notes, note)
+	}
+	return true
 }
 
 // stranger is an address that is nobody's (RFC 5737, RFC 3849).
@@ -269,6 +283,9 @@ func (t *table) toOutside(from question) []question {
 	for _, v6 := range []bool{false, true} {
 		sender := t.h.Space(from.from)
 		if !slices.ContainsFunc(addresses(sender), func(a netip.Addr) bool { return a.Is6() == v6 }) {
+			continue
+		}
+		if host := t.h.Space(machine.HostName); host != nil && t.beyond(host, uplink(host, v6)) {
 			continue
 		}
 		q := from

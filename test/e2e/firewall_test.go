@@ -40,6 +40,11 @@ func TestFirewallsOfOthers(t *testing.T) {
 		{"docker", []string{"iptables-nft-binary", "ip6tables-nft-binary"}, docker},
 		{"ufw", []string{"root", "ufw-binary", "iptables-nft-binary"}, ufw},
 		{"firewalld", []string{"root", "firewalld-binary", "firewall-cmd-binary", "dbus-daemon-binary"}, firewalld},
+		{
+			"firewalld by iptables",
+			[]string{"root", "firewalld-binary", "firewall-cmd-binary", "dbus-daemon-binary", "iptables-nft-binary", "iptables-binary"},
+			firewalldIPTables,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testnet.Require(t, append([]string{"netns", "nft-binary"}, tt.needs...)...)
@@ -156,11 +161,16 @@ func (w *world) program(stdin string, argv ...string) string {
 	return r.stdout
 }
 
+// listings are the tables of iptables as it lists them, chains by name: their own
+// order hangs on how often a program has loaded them.
+func (w *world) listings() string {
+	return w.program("", "iptables-nft", "-S") + w.program("", "ip6tables-nft", "-S")
+}
+
 // filterTables are the tables of iptables without handles and counters, each
 // line as nft prints it.
 func (w *world) filterTables() string {
-	return w.program("", "nft", "-s", "list", "table", "ip", "filter") + w.program("", "nft", "-s", "list", "table", "ip6", "filter") +
-		w.program("", "iptables-nft", "-S") + w.program("", "ip6tables-nft", "-S")
+	return w.program("", "nft", "-s", "list", "table", "ip", "filter") + w.program("", "nft", "-s", "list", "table", "ip6", "filter") + w.listings()
 }
 
 // docker loads what Docker makes of one network, by the program it uses, with
@@ -219,9 +229,7 @@ func ufw(w *world) firewall {
 	run("route", "deny", "from", "203.0.113.0/24")
 	// It loads other rules, in another order, when it reloads than when it begins.
 	run("reload")
-	// The order of its chains hangs on what it could remove while it reloaded.
-	tables := func() string { return w.program("", "iptables-nft", "-S") + w.program("", "ip6tables-nft", "-S") }
-	return firewall{author: "ufw", tables: tables, reload: func() { run("reload") }}
+	return firewall{author: "ufw", tables: w.listings, reload: func() { run("reload") }}
 }
 
 // busConfig is a message bus that only the test knows of.
@@ -241,12 +249,32 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 
 // firewalld runs the daemon with its defaults on a bus of its own.
 func firewalld(w *world) firewall {
+	f := runFirewalld(w, "nftables")
+	zones := f.tables
+	f.tables = func() string { return zones() + w.program("", "nft", "-s", "list", "table", "inet", "firewalld") }
+	return f
+}
+
+// firewalldIPTables runs it with its other backend.
+func firewalldIPTables(w *world) firewall {
+	f := runFirewalld(w, "iptables")
+	zones := f.tables
+	f.tables = func() string { return zones() + w.listings() }
+	return f
+}
+
+func runFirewalld(w *world, backend string) firewall {
 	dir := shortDir(w)
 	bus := filepath.Join(dir, "bus")
 	config := filepath.Join(dir, "bus.conf")
 	w.check(os.WriteFile(config, []byte(strings.ReplaceAll(busConfig, "BUS", bus)), 0o644))
 	w.check(os.Mkdir(filepath.Join(dir, "etc"), 0o755))
 	w.program("", "cp", "-a", "/etc/firewalld", filepath.Join(dir, "etc"))
+	conf := filepath.Join(dir, "etc/firewalld/firewalld.conf")
+	text, err := os.ReadFile(conf)
+	w.check(err)
+	text = bytes.ReplaceAll(text, []byte("FirewallBackend=nftables"), []byte("FirewallBackend="+backend))
+	w.check(os.WriteFile(conf, text, 0o644))
 	w.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+bus)
 	w.background("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile")
 	w.eventually("the bus listens", func() bool { _, err := os.Stat(bus); return err == nil })
@@ -257,7 +285,7 @@ func firewalld(w *world) firewall {
 	// A zone's chains are made when it is first used, and stay, empty, until the
 	// next reload.
 	tables := func() string {
-		return strings.Join(keep(w.program("", "firewall-cmd", "--list-all-zones"), "interfaces:"), "\n") + w.program("", "nft", "-s", "list", "table", "inet", "firewalld")
+		return strings.Join(keep(w.program("", "firewall-cmd", "--list-all-zones"), "interfaces:"), "\n")
 	}
 	reload := func() { w.program("", "firewall-cmd", "--reload") }
 	return firewall{author: "firewalld", publishes: true, tables: tables, reload: reload, settle: reload}

@@ -100,7 +100,7 @@ func atDoor(t nft.Touch) bool {
 	if t.Kind == "table" {
 		return t.Table == firewalldTable || t.Delete && t.Table == "filter"
 	}
-	return kernel.IsDoor(t.Family.String(), t.Table, t.Name)
+	return t.Name == firewalldChain || kernel.IsDoor(t.Family.String(), t.Table, t.Name)
 }
 
 // quiet is how long others must leave the table of a door alone before we look

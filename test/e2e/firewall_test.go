@@ -7,10 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/towpath/towpath/internal/testnet"
 )
@@ -22,6 +24,8 @@ type firewall struct {
 	tables func() string
 	// reload makes it throw away what it does not know of.
 	reload func()
+	// restart ends it, with all its rules, and begins it again.
+	restart func()
 	// settle, if not nil, makes it forget what it keeps of the past.
 	settle func()
 	// publishes says that it lets through what was translated, of itself.
@@ -85,12 +89,13 @@ func testFirewall(w *world, f firewall) {
 		w.Errorf("with the door used: exit %d, said %q", r.code, r.stderr)
 	}
 	w.clean()
-	f.reload()
-	w.eventually("what was thrown away is there again", func() bool {
-		return strings.Contains(f.tables(), "tp-front") && w.towpath("diff").stdout == ""
-	})
-	w.passes(web, true, false)
-	w.clean()
+	for what, again := range map[string]func(){"reload": f.reload, "restart": f.restart} {
+		again()
+		w.slowly("after a "+what+" our entries are there again", func() bool {
+			return strings.Contains(f.tables(), "tp-front") && w.towpath("diff").stdout == ""
+		})
+		w.passes(web, true, false)
+	}
 
 	w.must("sandbox", "rm", "web")
 	w.must("network", "rm", "front", "back")
@@ -206,7 +211,14 @@ COMMIT
 		w.program(rules("2001:db8:bad::/48"), "ip6tables-nft-restore")
 	}
 	load()
-	return firewall{author: "docker", tables: w.filterTables, reload: load}
+	restart := func() {
+		for _, tool := range []string{"iptables-nft", "ip6tables-nft"} {
+			w.program("", tool, "-F")
+			w.program("", tool, "-X")
+		}
+		load()
+	}
+	return firewall{author: "docker", tables: w.filterTables, reload: load, restart: restart}
 }
 
 // ufw enables the program with a copy of its configuration. It is told to leave
@@ -229,7 +241,12 @@ func ufw(w *world) firewall {
 	run("route", "deny", "from", "203.0.113.0/24")
 	// It loads other rules, in another order, when it reloads than when it begins.
 	run("reload")
-	return firewall{author: "ufw", tables: w.listings, reload: func() { run("reload") }}
+	restart := func() {
+		run("disable")
+		run("--force", "enable")
+		run("reload")
+	}
+	return firewall{author: "ufw", tables: w.listings, reload: func() { run("reload") }, restart: restart}
 }
 
 // busConfig is a message bus that only the test knows of.
@@ -278,17 +295,21 @@ func runFirewalld(w *world, backend string) firewall {
 	w.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+bus)
 	w.background("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile")
 	w.eventually("the bus listens", func() bool { _, err := os.Stat(bus); return err == nil })
-	w.background("firewalld", "--nofork", "--nopid", "--system-config="+filepath.Join(dir, "etc/firewalld"), "--log-file="+filepath.Join(dir, "log"))
-	w.slowly("firewalld answers", func() bool {
-		return w.finish(exec.Command("firewall-cmd", "--state")).code == 0
-	})
+	start := func() (end func()) {
+		end = w.background("firewalld", "--nofork", "--nopid", "--system-config="+filepath.Join(dir, "etc/firewalld"), "--log-file="+filepath.Join(dir, "log"))
+		w.slowly("firewalld answers", func() bool {
+			return w.finish(exec.Command("firewall-cmd", "--state")).code == 0
+		})
+		return end
+	}
+	end := start()
 	// A zone's chains are made when it is first used, and stay, empty, until the
 	// next reload.
 	tables := func() string {
 		return strings.Join(keep(w.program("", "firewall-cmd", "--list-all-zones"), "interfaces:"), "\n")
 	}
 	reload := func() { w.program("", "firewall-cmd", "--reload") }
-	return firewall{author: "firewalld", publishes: true, tables: tables, reload: reload, settle: reload}
+	return firewall{author: "firewalld", publishes: true, tables: tables, reload: reload, restart: func() { end(); end = start() }, settle: reload}
 }
 
 // keep gives the lines with a word in them.
@@ -315,18 +336,24 @@ func (w *world) slowly(what string, holds func() bool) {
 	}
 }
 
-// background runs a program on the host until the test ends.
-func (w *world) background(argv ...string) {
+// background runs a program on the host until the test ends or it is told to.
+func (w *world) background(argv ...string) (end func()) {
 	w.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	w.check(w.host.Start(cmd))
-	w.Cleanup(func() {
-		_ = cmd.Process.Kill()
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
+		late.Stop()
+	})
+	w.Cleanup(func() {
+		end()
 		if w.Failed() {
 			w.Logf("%s said:\n%s", argv[0], out.String())
 		}
 	})
+	return end
 }

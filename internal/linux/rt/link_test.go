@@ -30,7 +30,7 @@ func TestAddBridge(t *testing.T) {
 	want := rt.Link{
 		Index: l.Index, Name: "br0", Kind: "bridge", MAC: mac, MTU: 1400, Group: 7,
 		Flags: unix.IFF_BROADCAST | unix.IFF_MULTICAST, OperState: rt.OperDown,
-		PeerNSID: rt.NoNSID, Bridge: &rt.Bridge{}, Stats: &rt.Stats{},
+		PeerNSID: rt.NoNSID, Bridge: &rt.Bridge{},
 	}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("bridge (-want +got):\n%s", diff)

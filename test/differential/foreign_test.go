@@ -1,8 +1,11 @@
 package differential
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -99,8 +102,65 @@ func tableNames() []string {
 	for name := range foreignTables() {
 		names = append(names, name)
 	}
+	names = append(names, iptables)
 	slices.Sort(names)
 	return names
+}
+
+// iptables names the table that has matches and targets of iptables, which no
+// text of nft can hold.
+const iptables = "iptables"
+
+// iptablesTable is as iptables-nft makes one. Its matches are those that need no
+// protocol told beside the rule (NFTA_RULE_COMPAT).
+func iptablesTable() rules.TableDef {
+	host := func(parts ...any) []byte {
+		var b []byte
+		for _, p := range parts {
+			switch p := p.(type) {
+			case uint8:
+				b = append(b, p)
+			case uint16:
+				b = binary.NativeEndian.AppendUint16(b, p)
+			case uint32:
+				b = binary.NativeEndian.AppendUint32(b, p)
+			}
+		}
+		return b
+	}
+	match := func(name string, rev uint32, info []byte) rules.Expr {
+		return rules.XT{Name: name, Rev: rev, Info: append(info, make([]byte, (8-len(info)%8)%8)...)}.Expr()
+	}
+	port := func(port uint16) []rules.Expr {
+		r, err := rules.ParseRule(rules.FamilyIP, fmt.Sprintf("th dport %d", port))
+		if err != nil {
+			panic(err) // it is the same on every run
+		}
+		return r.Exprs
+	}
+	reject := rules.XT{Target: true, Name: "REJECT", Info: host(uint32(3), uint32(0))}.Expr()
+	accept, drop := rules.Verdict{Code: rules.Accept}, rules.Verdict{Code: rules.Drop}
+	list := [][]rules.Expr{
+		append(port(7001), match("conntrack", 3, rules.ConntrackMatch("dnat").Info), drop),
+		{match("conntrack", 3, rules.ConntrackMatch("related", "established").Info), accept},
+		{match("addrtype", 1, host(uint16(0), uint16(1<<3|1<<5), uint32(0))), accept}, // to a broadcast or multicast address
+		append(port(7000), match("ttl", 0, host(uint8(2), uint8(63))), reject),
+		append(port(7001), match("mark", 1, host(uint32(0), uint32(7), uint8(0))), match("comment", 0, make([]byte, 256)), reject),
+		{match("conntrack", 3, rules.ConntrackMatch("invalid").Info), drop},
+	}
+	def := rules.TableDef{Table: rules.Table{Family: rules.FamilyIP, Name: "filter"}} // where REJECT may be
+	for _, hook := range []string{"input", "forward"} {
+		c := rules.ChainDef{Chain: rules.Chain{
+			Family: rules.FamilyIP, Table: "filter", Name: strings.ToUpper(hook), Type: "filter", Hook: hook, Policy: "accept",
+			// Not that of iptables, which is ours too: of two alike the kernel runs the newer first.
+			Priority: -5,
+		}}
+		for _, exprs := range list {
+			c.Rules = append(c.Rules, rules.Rule{Family: rules.FamilyIP, Exprs: exprs})
+		}
+		def.Chains = append(def.Chains, c)
+	}
+	return def
 }
 
 // markedTable is where the host looks up packets with mark 7: it holds a blackhole.
@@ -114,8 +174,12 @@ func (w *world) intrude() {
 		if !known {
 			continue
 		}
-		def, err := rules.ParseTable(foreignTables()[f.Table])
-		w.must(err)
+		def := iptablesTable()
+		if f.Table != iptables {
+			var err error
+			def, err = rules.ParseTable(foreignTables()[f.Table])
+			w.must(err)
+		}
 		c, err := nft.Dial(ns.FD())
 		w.must(err)
 		w.Cleanup(func() { c.Close() })

@@ -15,7 +15,6 @@ import (
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/nft"
-	"github.com/towpath/towpath/internal/linux/xt"
 	rules "github.com/towpath/towpath/internal/nft"
 )
 
@@ -152,7 +151,7 @@ func (k *Kernel) readStale(ctx context.Context) (changed bool, err error) {
 func (k *Kernel) readLegacy() ([]kernel.Legacy, error) {
 	var out []kernel.Legacy
 	for _, ipv6 := range []bool{false, true} {
-		f, err := xt.ReadForward(k.self, ipv6)
+		f, err := k.xt.Forward(ipv6)
 		if err != nil {
 			return nil, err
 		}

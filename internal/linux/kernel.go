@@ -23,6 +23,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/xt"
 )
 
 // Marks of what is ours.
@@ -87,6 +88,7 @@ type Kernel struct {
 	self  *os.File // the host's namespace
 	rt    *rt.Conn
 	nft   *nft.Conn
+	xt    *xt.Reader
 	rules foreign
 	flags string // table flags the kernel takes
 	hooks kernel.HookSupport
@@ -116,7 +118,7 @@ func Open(c Config) (*Kernel, error) {
 		return nil, fmt.Errorf("open own namespace: %w", err)
 	}
 	k := &Kernel{
-		Config: c, self: self,
+		Config: c, self: self, xt: xt.New(self),
 		offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{}, wrote: map[string]uint32{}, sockets: map[kernel.Key][]io.Closer{},
 	}
 	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
@@ -140,7 +142,7 @@ func Open(c Config) (*Kernel, error) {
 func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	errs := []error{k.nft.Close(), k.rt.Close(), k.self.Close()}
+	errs := []error{k.xt.Close(), k.nft.Close(), k.rt.Close(), k.self.Close()}
 	for _, f := range k.offered {
 		errs = append(errs, f.Close())
 	}

@@ -9,7 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -52,33 +52,89 @@ func layoutOf(ipv6 bool) layout {
 // ErrMalformed is wrapped by the error of entries that do not hold together.
 var ErrMalformed = errors.New("malformed table")
 
-// ReadForward reads the chain in the namespace ns; nil if there is no such
-// table. To ask for a table that is not there would make the kernel make it, so
-// that /proc is asked first.
-func ReadForward(ns *os.File, ipv6 bool) (*Forward, error) {
+// Reader reads in one namespace, which it keeps alive until it is closed. It
+// must not be used concurrently.
+type Reader struct {
+	ns *os.File
+	// names are the lists of tables in /proc/net, IPv4 and IPv6, opened in the
+	// namespace: to read them again costs next to nothing. nil: not there yet.
+	names [2]*os.File
+}
+
+// New makes a Reader for the namespace ns, which must stay open.
+func New(ns *os.File) *Reader { return &Reader{ns: ns} }
+
+// Close closes the Reader.
+func (r *Reader) Close() error {
+	var errs []error
+	for _, f := range r.names {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// list opens the list of tables; nil when the kernel has none, which may change
+// when the module comes, for all namespaces at once.
+func (r *Reader) list(ipv6 bool) (*os.File, error) {
+	at := &r.names[0]
+	if ipv6 {
+		at = &r.names[1]
+	}
+	path := "/proc/thread-self/net/" + layoutOf(ipv6).names
+	if *at != nil {
+		return *at, nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, nil //nolint:nilerr // no such file: no such tables
+	}
+	err := netns.Do(r.ns, func() (err error) {
+		*at, err = os.Open(path)
+		return err
+	})
+	return *at, err
+}
+
+// Forward reads the chain; nil if there is no such table. To ask for a table
+// that is not there would make the kernel make it, so that /proc is asked first.
+func (r *Reader) Forward(ipv6 bool) (*Forward, error) {
 	l := layoutOf(ipv6)
-	var out *Forward
-	err := netns.Do(ns, func() error {
-		names, err := os.ReadFile("/proc/thread-self/net/" + l.names)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	names, err := r.list(ipv6)
+	if err != nil {
+		return nil, fmt.Errorf("find ip_tables: %w", err)
+	}
+	there, err := lists(names, "filter")
+	if err != nil || !there {
+		return nil, err
+	}
+	var out Forward
+	err = netns.Do(r.ns, func() error {
 		fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd) //nolint:errcheck // nothing was written
-		f, err := read(fd, l)
-		out = &f
+		out, err = read(fd, l)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", strings.TrimSuffix(l.names, "_names"), err)
 	}
-	return out, nil
+	return &out, nil
+}
+
+// lists reports whether a table is among the names; there are five at most.
+func lists(names *os.File, table string) (bool, error) {
+	if names == nil {
+		return false, nil
+	}
+	buf := make([]byte, 256)
+	n, err := names.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("list tables: %w", err)
+	}
+	return slices.Contains(strings.Fields(string(buf[:n])), table), nil
 }
 
 // info is struct ipt_getinfo, less the name before it.

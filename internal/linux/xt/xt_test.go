@@ -18,9 +18,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testnet.Main(m)) }
 
-// TestReadForward compares with what the old iptables made, and sees that to
+// TestForward compares with what the old iptables made, and sees that to
 // look makes nothing.
-func TestReadForward(t *testing.T) {
+func TestForward(t *testing.T) {
 	testnet.Require(t, "netns", "iptables-legacy-binary", "ip6tables-legacy-binary")
 	done := make(chan struct{})
 	go func() {
@@ -31,21 +31,23 @@ func TestReadForward(t *testing.T) {
 			return
 		}
 		for tool, ipv6 := range map[string]bool{"iptables-legacy": false, "ip6tables-legacy": true} {
-			testReadForward(t, tool, ipv6)
+			testForward(t, tool, ipv6)
 		}
 	}()
 	<-done
 }
 
-func testReadForward(t *testing.T, tool string, ipv6 bool) {
+func testForward(t *testing.T, tool string, ipv6 bool) {
 	ns, err := netns.Self()
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer ns.Close()
+	r := New(ns)
+	defer r.Close()
 	for range 2 { // the first look must not make the table
-		if f, err := ReadForward(ns, ipv6); f != nil || err != nil {
+		if f, err := r.Forward(ipv6); f != nil || err != nil {
 			t.Errorf("%s, before: %v, %v", tool, f, err)
 		}
 	}
@@ -64,7 +66,7 @@ func testReadForward(t *testing.T, tool string, ipv6 bool) {
 			t.Logf("skip: this kernel has no %s: %v: %s", tool, err, out)
 			return
 		}
-		if f, err := ReadForward(ns, ipv6); err != nil || f == nil || *f != step.want {
+		if f, err := r.Forward(ipv6); err != nil || f == nil || *f != step.want {
 			t.Errorf("%s %s: %v, %v, want %v", tool, step.args, f, err, step.want)
 		}
 	}

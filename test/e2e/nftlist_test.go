@@ -32,9 +32,12 @@ func TestPlanIsWhatNftLists(t *testing.T) {
 		w.must(args...)
 		w.sameTable(strings.Join(args, " "))
 	}
+	w.must("sandbox", "create", "db")
+	w.sameInside("db")
 	w.kill()
 	w.start()
 	w.sameTable("after a new start")
+	w.sameInside("db")
 	w.clean()
 }
 
@@ -54,12 +57,33 @@ func (w *world) sameTable(when string) {
 	}
 }
 
-// tableBlock cuts our table out of the plan, which indents it by one tab.
-func tableBlock(plan string) string {
+// sameInside compares the planned table of a sandbox with the listed one.
+func (w *world) sameInside(sandbox string) {
+	w.Helper()
+	ns, _ := w.sandbox(sandbox)
+	listed, err := ns.Output(w.Context(), "nft", "-s", "list", "table", "netdev", "towpath")
+	if err != nil {
+		w.Fatal(err)
+	}
+	_, plan, _ := strings.Cut(w.must("plan"), "\nnetns "+sandbox+":\n")
+	planned := block(plan, "\ttable netdev towpath {\n")
+	if !strings.Contains(planned, "chain resolver") {
+		w.Fatalf("the plan has no table in %s:\n%s", sandbox, plan)
+	}
+	if diff := cmp.Diff(normal(planned), normal(listed)); diff != "" {
+		w.Errorf("the table in %s differs (-plan +nft):\n%s", sandbox, diff)
+	}
+}
+
+// tableBlock cuts the host's table out of the plan.
+func tableBlock(plan string) string { return block(plan, "\ttable inet towpath {\n") }
+
+// block cuts a table out of the plan, which indents it by one tab.
+func block(plan, first string) string {
 	var out strings.Builder
 	in := false
 	for line := range strings.Lines(plan) {
-		in = in || line == "\ttable inet towpath {\n"
+		in = in || line == first
 		if in {
 			out.WriteString(strings.TrimPrefix(line, "\t"))
 		}

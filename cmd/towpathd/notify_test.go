@@ -53,7 +53,13 @@ func TestWatchdog(t *testing.T) {
 	asked, answer, ended := make(chan bool), make(chan bool), make(chan bool)
 	go func() {
 		defer close(ended)
-		watchdog(ctx, func() { asked <- true; <-answer }, slog.New(slog.DiscardHandler))
+		watchdog(ctx, func() {
+			select {
+			case asked <- true:
+				<-answer
+			case <-ctx.Done(): // of two that are ready, select takes either
+			}
+		}, slog.New(slog.DiscardHandler))
 	}()
 	for range 2 {
 		<-asked

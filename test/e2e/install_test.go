@@ -162,7 +162,7 @@ func documented(t testing.TB, prefix string) []string {
 func TestHooksDocumented(t *testing.T) {
 	w := newWorld(t)
 	w.start()
-	doc, err := os.ReadFile("../../docs/install.md")
+	doc, err := os.ReadFile("../../docs/firewalls.md")
 	w.check(err)
 	rows := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\S+)` \\|").FindAllStringSubmatch(string(doc), -1) {

@@ -3,8 +3,10 @@
 package nft_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,7 +48,13 @@ func TestExchangeInParts(t *testing.T) {
 		if err := exchange(nil, old); err != nil {
 			t.Fatal(err)
 		}
-		before := read(t, c, rules.FamilyInet, "t").Sets[0].Elements
+		// Elements are read in the order of a hash table, which changes as it is filled.
+		elements := func() []rules.Element {
+			list := read(t, c, rules.FamilyInet, "t").Sets[0].Elements
+			slices.SortFunc(list, func(a, b rules.Element) int { return bytes.Compare(a.Key, b.Key) })
+			return list
+		}
+		before := elements()
 		if len(before) != 1002 {
 			t.Fatalf("%d elements, want 1002", len(before))
 		}
@@ -54,19 +62,19 @@ func TestExchangeInParts(t *testing.T) {
 		if err := exchange(old, list(2000, 2000)); !errors.Is(err, unix.EEXIST) {
 			t.Errorf("add what is there otherwise: %v, want EEXIST", err)
 		}
-		if diff := cmp.Diff(before, read(t, c, rules.FamilyInet, "t").Sets[0].Elements); diff != "" {
+		if diff := cmp.Diff(before, elements()); diff != "" {
 			t.Errorf("a refused exchange left (-before +after):\n%s", diff)
 		}
 		if err := exchange(append(list(5000, 1000), list(60000, 1)...), many); !errors.Is(err, unix.ENOENT) {
 			t.Errorf("remove what is not there: %v, want ENOENT", err)
 		}
-		if diff := cmp.Diff(before, read(t, c, rules.FamilyInet, "t").Sets[0].Elements); diff != "" {
+		if diff := cmp.Diff(before, elements()); diff != "" {
 			t.Errorf("a refused exchange left (-before +after):\n%s", diff)
 		}
 		if err := exchange(old, many); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(read(t, c, rules.FamilyInet, "t").Sets[0].Elements); n != 2002 {
+		if n := len(elements()); n != 2002 {
 			t.Errorf("%d elements after the exchange, want 2002", n)
 		}
 	})

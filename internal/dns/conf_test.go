@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/towpath/towpath/internal/testnet"
+	"golang.org/x/sys/unix"
 )
 
 func TestParseConf(t *testing.T) {
@@ -143,6 +145,19 @@ func TestHostConfLater(t *testing.T) {
 	must(t, os.RemoveAll(h.path("etc")))
 	h.write("etc/resolv.conf", "nameserver 192.0.2.2\n")
 	h.becomes("[192.0.2.2:53]")
+}
+
+// TestHostConfMounted: the file of another place is mounted over it, as ip-netns
+// does.
+func TestHostConfMounted(t *testing.T) {
+	testnet.Require(t, "netns")
+	h := newHost(t, map[string]string{"etc/resolv.conf": "nameserver 192.0.2.1\n", "etc/netns/a/resolv.conf": "nameserver 192.0.2.2\n"})
+	must(t, unix.Mount(h.path("etc/netns/a/resolv.conf"), h.path("etc/resolv.conf"), "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(h.path("etc/resolv.conf"), unix.MNT_DETACH)) })
+	h.watch()
+	h.is("[192.0.2.2:53]")
+	h.write("etc/netns/a/resolv.conf", "nameserver 192.0.2.3\n")
+	h.becomes("[192.0.2.3:53]")
 }
 
 // TestHostConfLoop: links that go round are no file.

@@ -169,7 +169,7 @@ func (h *HostConf) watch(file string, keep map[int32]string) error {
 		}
 		target, err := os.Readlink(file)
 		if err != nil {
-			return nil // the end of the chain
+			return h.watchFile(file, keep) // the end of the chain
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(file), target)
@@ -179,20 +179,41 @@ func (h *HostConf) watch(file string, keep map[int32]string) error {
 	return nil
 }
 
+// watchFile watches the file itself: what is written to one that is mounted here
+// from elsewhere is no event of this folder.
+func (h *HostConf) watchFile(file string, keep map[int32]string) error {
+	wd, err := h.add(file, syscall.IN_CLOSE_WRITE)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err == nil {
+		keep[wd], h.names[file] = file, true
+	}
+	return err
+}
+
+// add adds a watch, or changes the one that is there.
+func (h *HostConf) add(path string, mask uint32) (int32, error) {
+	var wd int
+	var err error
+	cerr := h.raw.Control(func(fd uintptr) { wd, err = syscall.InotifyAddWatch(int(fd), path, mask) })
+	return int32(wd), errors.Join(cerr, os.NewSyscallError("inotify_add_watch", err))
+}
+
 // watchFolder watches the folder that a file is in, or is to be.
 func (h *HostConf) watchFolder(file string, keep map[int32]string) error {
 	const mask = syscall.IN_CLOSE_WRITE | syscall.IN_CREATE | syscall.IN_MOVED_TO | syscall.IN_MOVED_FROM | syscall.IN_DELETE |
 		syscall.IN_DELETE_SELF | syscall.IN_MOVE_SELF | syscall.IN_ONLYDIR
 	for {
-		dir, wd := filepath.Dir(file), 0
+		dir := filepath.Dir(file)
 		// One folder has one watch, by whatever name it is reached.
 		real, err := filepath.EvalSymlinks(dir)
+		var wd int32
 		if err == nil {
-			cerr := h.raw.Control(func(fd uintptr) { wd, err = syscall.InotifyAddWatch(int(fd), real, mask) })
-			err = errors.Join(cerr, os.NewSyscallError("inotify_add_watch", err))
+			wd, err = h.add(real, mask)
 		}
 		if err == nil {
-			keep[int32(wd)] = real
+			keep[wd] = real
 			h.names[filepath.Join(real, filepath.Base(file))] = true
 			return nil
 		}

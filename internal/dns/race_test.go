@@ -237,6 +237,11 @@ func TestAnswersThatAreNone(t *testing.T) {
 			t.Errorf("took %v, asked %s: %+v", took, f.order(), res)
 		}
 		third.change = code(dnsmessage.RCodeNotImplemented)
+		for at, st := range s.Upstreams() {
+			if st.Asked != 1 || st.Answered != 1 || st.Failed != 0 || st.Failing || st.RTT != 5*ms {
+				t.Errorf("%v: %+v", at, st)
+			}
+		}
 		if res, took := f.ask(s, "b.example"); took != 15*ms || res.Code != Refused || res.Upstream != "192.0.2.1:53" {
 			t.Errorf("took %v: %+v", took, res)
 		}
@@ -319,6 +324,9 @@ func TestNobodyAnswers(t *testing.T) {
 		res, took := f.ask(s, "a.example")
 		if took != s.cfg.Timeout || res.Code != ServerFailure || res.Source != FromNobody {
 			t.Errorf("took %v: %+v", took, res)
+		}
+		if st := s.Upstreams()[Upstream{Addr: netip.MustParseAddrPort("192.0.2.1:53")}]; st.Asked != 1 || st.Failed != 1 || !st.Failing {
+			t.Errorf("counted %+v", st)
 		}
 		if len(f.told) != 2 || f.told[0].Kind != UpstreamFailing {
 			t.Errorf("told %v", f.told)

@@ -269,3 +269,14 @@ func (s *Server) Stats() map[string]Stats {
 	}
 	return out
 }
+
+// Upstreams tells how the upstreams do that are remembered.
+func (s *Server) Upstreams() map[Upstream]UpstreamStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[Upstream]UpstreamStats, len(s.upstreams))
+	for at, u := range s.upstreams {
+		out[at] = u.stats()
+	}
+	return out
+}

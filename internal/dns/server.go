@@ -102,13 +102,13 @@ type Server struct {
 
 	mu        sync.Mutex
 	open      map[string]*sockets
-	upstreams map[reached]*upstream
+	upstreams map[Upstream]*upstream
 	closed    bool
 }
 
 // New gives a Server without sockets.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg.defaults(), open: map[string]*sockets{}, upstreams: map[reached]*upstream{}, seed: maphash.MakeSeed()}
+	s := &Server{cfg: cfg.defaults(), open: map[string]*sockets{}, upstreams: map[Upstream]*upstream{}, seed: maphash.MakeSeed()}
 	s.cache, s.flights.under = newCache(s.cfg.Cache), map[string]*flight{}
 	s.ttl = uint32(s.cfg.TTL / time.Second)
 	s.ctx, s.cancel = context.WithCancel(context.Background())

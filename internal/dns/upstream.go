@@ -20,6 +20,24 @@ type upstream struct {
 	lost  int           // races, one after the other
 	fails int           // time-outs and errors, one after the other
 	asked time.Time
+	count UpstreamStats
+}
+
+// UpstreamStats is how an upstream did since it was first asked. Of the queries
+// that are neither answered nor failed, another upstream was first.
+type UpstreamStats struct {
+	Asked    uint64
+	Answered uint64
+	Failed   uint64
+	RTT      time.Duration // smoothed
+	Failing  bool          // it did not answer the last time
+}
+
+// Upstream is a resolver, and from where it is asked: a sandbox, or the host if
+// that is "".
+type Upstream struct {
+	Addr    netip.AddrPort
+	Sandbox string
 }
 
 // String is "192.0.2.53:53", and from where if not from the host.
@@ -55,6 +73,7 @@ func (u *upstream) standing(stagger time.Duration) (standing, time.Duration) {
 func (u *upstream) begin(now time.Time) {
 	u.mu.Lock()
 	u.asked = now
+	u.count.Asked++
 	u.mu.Unlock()
 }
 
@@ -62,6 +81,7 @@ func (u *upstream) begin(now time.Time) {
 func (u *upstream) answered(took time.Duration) (back bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.count.Answered++
 	back = u.fails > 0
 	if u.rtt == 0 || back || u.lost > 0 {
 		u.rtt = took
@@ -88,7 +108,16 @@ func (u *upstream) failed() (news bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.fails++
+	u.count.Failed++
 	return u.fails == 1
+}
+
+func (u *upstream) stats() UpstreamStats {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := u.count
+	c.RTT, c.Failing = u.rtt, u.fails > 0
+	return c
 }
 
 // due tells whether one that is not good is to be tried again.
@@ -156,12 +185,6 @@ func describe(list []netip.AddrPort) string {
 	return text
 }
 
-// reached is an upstream's key: where it is, and from where it is reached.
-type reached struct {
-	sandbox string
-	addr    netip.AddrPort
-}
-
 // maxUpstreams bounds what is remembered of upstreams.
 const maxUpstreams = 4096
 
@@ -176,13 +199,13 @@ func (s *Server) fill(sc *scope) {
 		clear(s.upstreams)
 	}
 	for _, addr := range sc.given {
-		at := reached{sc.sandbox, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
-		if at.addr.Addr().IsLoopback() {
-			at.sandbox = ""
+		at := Upstream{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), sc.sandbox}
+		if at.Addr.Addr().IsLoopback() {
+			at.Sandbox = ""
 		}
 		u := s.upstreams[at]
 		if u == nil {
-			u = &upstream{addr: at.addr, sandbox: at.sandbox}
+			u = &upstream{addr: at.Addr, sandbox: at.Sandbox}
 			s.upstreams[at] = u
 		}
 		if !slices.Contains(sc.list, u) {
@@ -198,7 +221,7 @@ func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at := range s.upstreams {
-		if at.sandbox == sandbox && sandbox != "" {
+		if at.Sandbox == sandbox && sandbox != "" {
 			delete(s.upstreams, at)
 		}
 	}

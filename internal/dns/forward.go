@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -59,12 +58,12 @@ func (s *Server) external(k *sockets, m *member, p *packet, c *stream) []byte {
 // depart takes one of the places for queries that are under way upstream.
 func (k *sockets) depart(now time.Time) bool {
 	if !k.forward.take(now) {
-		k.limited(fmt.Sprintf("queries that go upstream are limited to %d a second", k.forward.rate))
+		k.limited("queries that go upstream are limited to %d a second", k.forward.rate)
 		return false
 	}
 	if k.flying.Add(1) > int32(k.s.cfg.InFlight) {
 		k.flying.Add(-1)
-		k.limited(fmt.Sprintf("upstreams are slow: %d queries wait for them, the most there may be", k.s.cfg.InFlight))
+		k.limited("upstreams are slow: %d queries wait for them, the most there may be", k.s.cfg.InFlight)
 		return false
 	}
 	return true

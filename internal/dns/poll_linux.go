@@ -6,52 +6,64 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"unsafe"
 )
 
-// poller waits for all sandboxes' sockets at once, in a few threads: a goroutine
-// a socket would cost several kilobytes for each sandbox that asks nothing. Events
-// are edge-triggered, so a socket is read until it is empty, or until others have
-// waited long enough.
+// poller waits for the sockets of many sandboxes in one goroutine: one a socket
+// would cost several kilobytes for each sandbox that asks nothing. It has an epoll
+// of its own inside of the runtime's, so that nothing of the runtime is blocked
+// while it waits. Events are edge-triggered, so a socket is read until it is empty,
+// or until others have waited long enough.
 type poller struct {
-	epoll, wake int
-	wg          sync.WaitGroup
+	epoll *os.File
+	fd    int // of epoll
+	wg    sync.WaitGroup
 
 	mu      sync.RWMutex
 	sockets map[int32]*sockets // by descriptor
 }
 
-// maxPollers bounds the threads.
+// maxPollers bounds how many processors a server uses for what is local.
 const maxPollers = 8
 
 // etIn is EPOLLIN and EPOLLET, which package syscall has as a negative number.
 const etIn = syscall.EPOLLIN | 1<<31
 
 func newPoller() (*poller, error) {
-	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	wake, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
-	if errno != 0 {
-		syscall.Close(epoll)
-		return nil, os.NewSyscallError("eventfd2", errno)
+	if err := syscall.SetNonblock(fd, true); err != nil { // or the runtime does not wait for it
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p := &poller{epoll: epoll, wake: int(wake), sockets: map[int32]*sockets{}}
-	// Level-triggered and never read: it wakes every thread.
-	if err := p.control(syscall.EPOLL_CTL_ADD, p.wake, syscall.EPOLLIN); err != nil {
-		syscall.Close(p.wake)
-		syscall.Close(epoll)
-		return nil, err
+	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, sockets: map[int32]*sockets{}}
+	raw, err := p.epoll.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, p.epoll.Close())
 	}
-	for range min(runtime.GOMAXPROCS(0), maxPollers) {
-		p.wg.Go(p.run)
-	}
+	p.wg.Go(func() { _ = raw.Read(p.run) }) // it ends when epoll is closed
 	return p, nil
 }
 
+// newPollers gives one for each processor.
+func newPollers() ([]*poller, error) {
+	var list []*poller
+	for range min(runtime.GOMAXPROCS(0), maxPollers) {
+		p, err := newPoller()
+		if err != nil {
+			for _, p := range list {
+				err = errors.Join(err, p.close())
+			}
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
 func (p *poller) control(op, fd int, events uint32) error {
-	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.epoll, op, fd, &syscall.EpollEvent{Events: events, Fd: int32(fd)}))
+	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.fd, op, fd, &syscall.EpollEvent{Events: events, Fd: int32(fd)}))
 }
 
 // add begins to wait for a socket.
@@ -90,7 +102,7 @@ func (p *poller) owner(fd int32) *sockets {
 
 // enter keeps a socket open until leave, if it is open.
 func (k *sockets) enter(fd int) bool {
-	p := k.s.poll
+	p := k.poll
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.sockets[int32(fd)] != k {
@@ -108,19 +120,18 @@ func (p *poller) again(fd int) {
 	_ = p.control(syscall.EPOLL_CTL_MOD, fd, etIn)
 }
 
-// run handles events until close.
-func (p *poller) run() {
+// run handles the events that are there. It is called again when there are more.
+func (p *poller) run(epoll uintptr) bool {
 	var events [16]syscall.EpollEvent
 	for {
-		// syscall.EpollWait has a time-out in its name's sense only.
-		n, err := syscall.EpollWait(p.epoll, events[:], -1)
+		n, err := syscall.EpollWait(int(epoll), events[:], 0)
+		if n == 0 {
+			return false
+		}
 		if err != nil && !errors.Is(err, syscall.EINTR) {
-			return
+			return true // it has no other error than that it is closed
 		}
 		for _, e := range events[:max(n, 0)] {
-			if int(e.Fd) == p.wake {
-				return
-			}
 			if k := p.owner(e.Fd); k != nil {
 				k.ready(int(e.Fd))
 				k.leave()
@@ -129,12 +140,11 @@ func (p *poller) run() {
 	}
 }
 
-// close ends the threads.
+// close ends the goroutine.
 func (p *poller) close() error {
-	one := uint64(1)
-	_, err := syscall.Write(p.wake, unsafe.Slice((*byte)(unsafe.Pointer(&one)), 8))
+	err := p.epoll.Close()
 	p.wg.Wait()
-	return errors.Join(os.NewSyscallError("write", err), syscall.Close(p.wake), syscall.Close(p.epoll))
+	return err
 }
 
 // detached takes a descriptor out of Go's own poller: a copy of it stays, and

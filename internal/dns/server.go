@@ -98,11 +98,12 @@ type Server struct {
 	seed    maphash.Seed
 	host    atomic.Pointer[scope] // of those who ask the host's upstreams
 	flights flights
-	poll    *poller // from the first Attach on
+	polls   []*poller // from the first Attach on
 
 	mu        sync.Mutex
 	open      map[string]*sockets
 	upstreams map[Upstream]*upstream
+	attached  int // so many times
 	closed    bool
 }
 
@@ -135,12 +136,14 @@ func (s *Server) attach(sandbox string, udp *net.UDPConn, tcp net.Listener) (err
 		return net.ErrClosed
 	case s.open[sandbox] != nil:
 		return errors.New("it has sockets already")
-	case s.poll == nil:
-		if s.poll, err = newPoller(); err != nil {
+	case s.polls == nil:
+		if s.polls, err = newPollers(); err != nil {
 			return err
 		}
 	}
 	k := s.newSockets(sandbox)
+	k.poll = s.polls[s.attached%len(s.polls)]
+	s.attached++
 	if err := k.open(udp, tcp); err != nil {
 		return errors.Join(err, k.close())
 	}
@@ -202,8 +205,8 @@ func (s *Server) Close() error {
 		errs = append(errs, k.close())
 	}
 	s.wg.Wait()
-	if s.poll != nil {
-		errs = append(errs, s.poll.close())
+	for _, p := range s.polls {
+		errs = append(errs, p.close())
 	}
 	return errors.Join(errs...)
 }
@@ -233,7 +236,7 @@ func (s *Server) local(k *sockets, p *packet, size int, stream bool) (answer []b
 	k.count.queries.Add(1)
 	if !k.all.take(time.Now()) {
 		k.count.dropped.Add(1)
-		k.limited(fmt.Sprintf("queries are limited to %d a second", s.cfg.Rate))
+		k.limited("queries are limited to %d a second", s.cfg.Rate)
 		return nil, nil
 	}
 	q := &p.q

@@ -25,6 +25,7 @@ type sockets struct {
 	s        *Server
 	sandbox  string
 	udp, tcp int // descriptors, -1 for none
+	poll     *poller
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // those who use the descriptors
@@ -65,7 +66,7 @@ func (k *sockets) open(udp *net.UDPConn, tcp net.Listener) (err error) {
 	}
 	for _, fd := range []int{k.udp, k.tcp} {
 		if err == nil && fd >= 0 {
-			err = k.s.poll.add(fd, k)
+			err = k.poll.add(fd, k)
 		}
 	}
 	return err
@@ -75,8 +76,8 @@ func (k *sockets) open(udp *net.UDPConn, tcp net.Listener) (err error) {
 // it lets go of it, and until then it keeps the namespace.
 func (k *sockets) close() error {
 	k.cancel()
-	if k.s.poll != nil {
-		k.s.poll.remove(k.udp, k.tcp)
+	if k.poll != nil {
+		k.poll.remove(k.udp, k.tcp)
 	}
 	k.mu.Lock()
 	k.closed = true
@@ -110,8 +111,7 @@ func (k *sockets) ready(fd int) {
 // turn is how many queries are answered before other sandboxes have theirs.
 const turn = 64
 
-// drain answers what is in the queue. There may be two at it: each has a packet
-// of its own.
+// drain answers what is in the queue.
 func (k *sockets) drain() error {
 	p := k.s.packet()
 	defer func() { k.s.release(p) }()
@@ -136,7 +136,7 @@ func (k *sockets) drain() error {
 			send(k.udp, answer, &p.from)
 		}
 	}
-	k.s.poll.again(k.udp)
+	k.poll.again(k.udp)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -49,7 +50,7 @@ func (k *sockets) accept() error {
 		default:
 			time.AfterFunc(100*time.Millisecond, func() {
 				if k.enter(k.tcp) {
-					k.s.poll.again(k.tcp)
+					k.poll.again(k.tcp)
 					k.leave()
 				}
 			})
@@ -131,10 +132,10 @@ func (k *sockets) serveStream(c *stream, size int) bool {
 }
 
 // limited tells of a limit that was reached, once a minute.
-func (k *sockets) limited(text string) {
+func (k *sockets) limited(format string, limit int) {
 	now, last := time.Now(), k.lastTold.Load()
 	if now.UnixNano()-last < int64(time.Minute) || !k.lastTold.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
-	k.s.cfg.Tell(Event{Sandbox: k.sandbox, Kind: LimitReached, Detail: text})
+	k.s.cfg.Tell(Event{Sandbox: k.sandbox, Kind: LimitReached, Detail: fmt.Sprintf(format, limit)})
 }

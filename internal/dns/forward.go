@@ -39,20 +39,25 @@ func (s *Server) external(k *sockets, m *member, p *packet, c *stream) []byte {
 		return refusal(p.out, q, Refused, overLimit())
 	}
 	k.count.forwarded.Add(1)
+	if c == nil && s.swift(k, sc, p) {
+		return nil
+	}
 	ctx, wg := s.owner(k, sc)
-	wg.Go(func() {
-		defer s.release(p)
-		defer k.flying.Add(-1)
-		out := s.obtain(ctx, wg, sc, q, p.key)
-		k.counted(out)
-		p.out = k.told(out.write(p.out, q, time.Now()))
-		if c != nil {
-			c.write(p.out)
-		} else {
-			k.reply(p.out, &p.from)
-		}
-	})
+	wg.Go(func() { k.deliver(p, c, s.obtain(ctx, wg, sc, q, p.key)) })
 	return nil
+}
+
+// deliver answers a query with what came of asking, and is done with its packet.
+func (k *sockets) deliver(p *packet, c *stream, out outcome) {
+	k.counted(out)
+	p.out = k.told(out.write(p.out, &p.q, time.Now()))
+	if c != nil {
+		c.write(p.out)
+	} else {
+		k.reply(p.out, &p.from)
+	}
+	k.flying.Add(-1)
+	k.s.release(p)
 }
 
 // depart takes one of the places for queries that are under way upstream.
@@ -121,17 +126,7 @@ func (s *Server) fetch(ctx context.Context, wg *sync.WaitGroup, sc *scope, q *qu
 	}
 	list, along, down := sc.order(now, s.cfg.Stagger)
 	r, name := s.newRace(wg, q), string(key)
-	ask := func() outcome {
-		res, err := r.run(ctx, list, along)
-		if err != nil {
-			return failure(err)
-		}
-		if name != "" {
-			res.msg = withoutHop(res.msg)
-			s.cache.put(name, res.msg, res.try.u, time.Now())
-		}
-		return outcome{msg: res.msg, from: res.try.u}
-	}
+	ask := func() outcome { return s.keep(name)(r.run(ctx, list, along)) }
 	if stale == nil {
 		return ask()
 	}
@@ -154,6 +149,21 @@ func (s *Server) fetch(ctx context.Context, wg *sync.WaitGroup, sc *scope, q *qu
 	case <-patience.C:
 	}
 	return old
+}
+
+// keep gives what makes an outcome of a result, and keeps it under a key, if it
+// has one.
+func (s *Server) keep(key string) func(result, error) outcome {
+	return func(res result, err error) outcome {
+		if err != nil {
+			return failure(err)
+		}
+		if key != "" {
+			res.msg = withoutHop(res.msg)
+			s.cache.put(key, res.msg, res.try.u, time.Now())
+		}
+		return outcome{msg: res.msg, from: res.try.u}
+	}
 }
 
 func codeOf(msg []byte) RCode { return RCode(binary.BigEndian.Uint16(msg[2:]) & maskRCode) }

@@ -95,7 +95,7 @@ func TestFromSandbox(t *testing.T) {
 		s := f.server(Config{})
 		defer s.Close()
 		var dialled []string
-		s.cfg.Dial = func(ctx context.Context, sandbox, network string, addr netip.AddrPort) (net.Conn, error) {
+		s.dial = func(ctx context.Context, sandbox, network string, addr netip.AddrPort) (net.Conn, error) {
 			dialled = append(dialled, sandbox+" "+addr.String())
 			return f.dial(ctx, sandbox, network, addr)
 		}

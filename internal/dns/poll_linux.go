@@ -19,7 +19,16 @@ type poller struct {
 	wg    sync.WaitGroup
 
 	mu      sync.RWMutex
-	sockets map[int32]*sockets // by descriptor
+	sockets map[int32]waiting // by descriptor
+
+	answer [maxAnswer]byte // of an upstream, for run alone
+}
+
+// waiting is whose a socket is.
+type waiting interface {
+	enter()       // the socket stays open until leave
+	ready(fd int) // it has something
+	leave()
 }
 
 // maxPollers bounds how many processors a server uses for what is local.
@@ -37,7 +46,7 @@ func newPoller() (*poller, error) {
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, sockets: map[int32]*sockets{}}
+	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, sockets: map[int32]waiting{}}
 	raw, err := p.epoll.SyscallConn()
 	if err != nil {
 		return nil, errors.Join(err, p.epoll.Close())
@@ -67,7 +76,7 @@ func (p *poller) control(op, fd int, events uint32) error {
 }
 
 // add begins to wait for a socket.
-func (p *poller) add(fd int, k *sockets) error {
+func (p *poller) add(fd int, k waiting) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.control(syscall.EPOLL_CTL_ADD, fd, etIn); err != nil {
@@ -89,28 +98,38 @@ func (p *poller) remove(fds ...int) {
 	}
 }
 
+// closed closes a socket, which ends the wait for it too.
+func (p *poller) closed(fd int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sockets, int32(fd))
+	syscall.Close(fd)
+}
+
 // owner gives whose socket it is, and keeps it open until leave.
-func (p *poller) owner(fd int32) *sockets {
+func (p *poller) owner(fd int32) waiting {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	k := p.sockets[fd]
 	if k != nil {
-		k.wg.Add(1)
+		k.enter()
 	}
 	return k
 }
 
-// enter keeps a socket open until leave, if it is open.
-func (k *sockets) enter(fd int) bool {
+// hold keeps a socket open until leave, if it is open.
+func (k *sockets) hold(fd int) bool {
 	p := k.poll
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if p.sockets[int32(fd)] != k {
+	if p.sockets[int32(fd)] != waiting(k) {
 		return false // the number may be another's by now
 	}
-	k.wg.Add(1)
+	k.enter()
 	return true
 }
+
+func (k *sockets) enter() { k.wg.Add(1) }
 
 func (k *sockets) leave() { k.wg.Done() }
 

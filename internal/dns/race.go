@@ -38,6 +38,7 @@ type race struct {
 	end     int // of the question
 	size    int // of the longest answer by UDP
 	results chan result
+	pending int
 	trying  []*try
 }
 
@@ -72,45 +73,56 @@ func (s *Server) newRace(wg *sync.WaitGroup, q *query) *race {
 // stagger, or as soon as one has failed. The first good answer wins. Of the
 // others the first one is taken when nobody has a better one.
 func (r *race) run(ctx context.Context, list []*upstream, along *upstream) (result, error) {
+	defer r.begin(ctx, len(list)+1)()
+	if along != nil {
+		r.start(along)
+	}
+	t := r.open(list[0])
+	return r.goOn(ctx, t.first(), list[1:])
+}
+
+// begin makes room for results. The race is over with the function it returns.
+func (r *race) begin(ctx context.Context, tries int) (end func()) {
 	var cancel context.CancelFunc
 	r.ctx, cancel = context.WithTimeout(ctx, r.s.cfg.Timeout)
-	defer cancel()
-	defer r.settle()
-	r.results = make(chan result, len(list)+1)
-	pending := 0
-	start := func(u *upstream) {
-		t := r.open(u)
-		r.wg.Go(func() { r.results <- t.whole() })
-		pending++
+	r.results = make(chan result, tries)
+	return func() {
+		r.settle()
+		cancel()
 	}
-	if along != nil {
-		start(along)
-	}
+}
+
+// start asks one more upstream in the background.
+func (r *race) start(u *upstream) {
+	t := r.open(u)
+	r.wg.Go(func() { r.results <- t.whole() })
+	r.pending++
+}
+
+// goOn goes on after the first try's stagger.
+func (r *race) goOn(ctx context.Context, first result, list []*upstream) (result, error) {
 	var poor result
-	t := r.open(list[0])
-	list = list[1:]
-	res := t.first()
 	switch {
-	case errors.Is(res.err, os.ErrDeadlineExceeded) && r.ctx.Err() == nil:
-		r.wg.Go(func() { r.results <- t.rest() })
-		pending++
-	case r.seen(res):
-		return res, nil
+	case errors.Is(first.err, os.ErrDeadlineExceeded) && r.ctx.Err() == nil:
+		r.wg.Go(func() { r.results <- first.try.rest() })
+		r.pending++
+	case r.seen(first):
+		return first, nil
 	default:
-		poor = res
+		poor = first
 	}
 	next := time.NewTimer(0)
 	defer next.Stop()
-	for pending > 0 || len(list) > 0 {
+	for r.pending > 0 || len(list) > 0 {
 		select {
 		case <-next.C:
 			if len(list) > 0 {
-				start(list[0])
+				r.start(list[0])
 				list = list[1:]
 				next.Reset(r.s.cfg.Stagger)
 			}
 		case res := <-r.results:
-			pending--
+			r.pending--
 			if r.seen(res) {
 				return res, nil
 			}
@@ -180,23 +192,31 @@ type try struct {
 
 // open begins a try: it has its socket and its ID. An error is told later.
 func (r *race) open(u *upstream) *try {
+	t := r.newTry(u)
+	t.err = t.dial("udp")
+	return t
+}
+
+func (r *race) newTry(u *upstream) *try {
 	t := &try{race: r, u: u, began: time.Now(), asked: slices.Clone(r.asked)}
 	binary.BigEndian.PutUint16(t.asked, uint16(rand.Uint32()))
 	u.begin(t.began)
 	r.trying = append(r.trying, t)
-	t.err = t.dial("udp")
 	return t
 }
 
 // dial opens a socket that the end of the race wakes.
 func (t *try) dial(network string) error {
-	conn, err := t.race.s.cfg.Dial(t.race.ctx, t.u.sandbox, network, t.u.addr)
-	if err != nil {
-		return err
+	conn, err := t.race.s.dial(t.race.ctx, t.u.sandbox, network, t.u.addr)
+	if err == nil {
+		t.use(conn)
 	}
+	return err
+}
+
+func (t *try) use(conn net.Conn) {
 	t.conn = conn
 	t.stop = context.AfterFunc(t.race.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	return nil
 }
 
 // hangUp closes the socket.

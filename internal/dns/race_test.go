@@ -55,9 +55,11 @@ func (f *fakes) server(cfg Config) *Server {
 		list = append(list, addr)
 	}
 	slices.SortFunc(list, netip.AddrPort.Compare)
-	cfg.Names, cfg.Upstreams, cfg.Dial = world(), upstreams(list...), f.dial
+	cfg.Names, cfg.Upstreams = world(), upstreams(list...)
 	cfg.Tell = func(e Event) { f.mu.Lock(); f.told = append(f.told, e); f.mu.Unlock() }
-	return New(cfg)
+	s := New(cfg)
+	s.dial, s.direct = f.dial, false
+	return s
 }
 
 func (f *fakes) dial(_ context.Context, _, network string, addr netip.AddrPort) (net.Conn, error) {

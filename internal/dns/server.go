@@ -23,8 +23,9 @@ type Config struct {
 	// Upstreams gives the host's resolvers, best first. It is called for each
 	// query that needs them, and has to be quick.
 	Upstreams func() []netip.AddrPort
-	// Dial reaches an upstream over "udp" or "tcp", from the namespace of a
-	// sandbox, or from the host's where that is "". Default: DialHost, always.
+	// Dial reaches an upstream over "udp" or "tcp" from the namespace of a sandbox.
+	// Those that are asked from the host are reached from the namespace of the
+	// process. It may be nil if no Member has FromSandbox.
 	Dial func(ctx context.Context, sandbox, network string, addr netip.AddrPort) (net.Conn, error)
 
 	TTL     time.Duration // of local names; default 5 s, negative: 0
@@ -71,8 +72,8 @@ func (c Config) defaults() Config {
 		c.Upstreams = func() []netip.AddrPort { return nil }
 	}
 	if c.Dial == nil {
-		c.Dial = func(ctx context.Context, _, network string, addr netip.AddrPort) (net.Conn, error) {
-			return DialHost(ctx, network, addr)
+		c.Dial = func(_ context.Context, sandbox, _ string, _ netip.AddrPort) (net.Conn, error) {
+			return nil, fmt.Errorf("no way into sandbox %s", sandbox)
 		}
 	}
 	if c.Tell == nil {
@@ -94,6 +95,11 @@ type Server struct {
 	wg      sync.WaitGroup
 	packets sync.Pool
 
+	// dial is Config.Dial with the host; direct tells that a socket for the host
+	// may be opened without it.
+	dial   func(ctx context.Context, sandbox, network string, addr netip.AddrPort) (net.Conn, error)
+	direct bool
+
 	cache   *cache
 	seed    maphash.Seed
 	host    atomic.Pointer[scope] // of those who ask the host's upstreams
@@ -111,6 +117,12 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg.defaults(), open: map[string]*sockets{}, upstreams: map[Upstream]*upstream{}, seed: maphash.MakeSeed()}
 	s.cache, s.flights.under = newCache(s.cfg.Cache), map[string]*flight{}
+	s.direct, s.dial = true, func(ctx context.Context, sandbox, network string, addr netip.AddrPort) (net.Conn, error) {
+		if sandbox == "" {
+			return DialHost(ctx, network, addr)
+		}
+		return s.cfg.Dial(ctx, sandbox, network, addr)
+	}
 	s.ttl = uint32(s.cfg.TTL / time.Second)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.packets.New = func() any { return &packet{out: make([]byte, 0, maxAnswer), key: make([]byte, 0, maxKey)} }

@@ -161,7 +161,7 @@ func send(fd int, b []byte, to *peer) {
 // reply sends an answer from another goroutine than drain's. The socket may be
 // closed by now.
 func (k *sockets) reply(answer []byte, to *peer) {
-	if k.enter(k.udp) {
+	if k.hold(k.udp) {
 		send(k.udp, answer, to)
 		k.leave()
 	}

@@ -49,7 +49,7 @@ func (k *sockets) accept() error {
 			continue
 		default:
 			time.AfterFunc(100*time.Millisecond, func() {
-				if k.enter(k.tcp) {
+				if k.hold(k.tcp) {
 					k.poll.again(k.tcp)
 					k.leave()
 				}

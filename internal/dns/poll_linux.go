@@ -21,7 +21,8 @@ type poller struct {
 	mu      sync.RWMutex
 	sockets map[int32]waiting // by descriptor
 
-	answer [maxAnswer]byte // of an upstream, for run alone
+	staggers staggers
+	answer   [maxAnswer]byte // of an upstream, for run alone
 }
 
 // waiting is whose a socket is.

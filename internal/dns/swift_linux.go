@@ -26,7 +26,6 @@ type swift struct {
 
 	mu   sync.Mutex
 	over bool
-	late *time.Timer
 }
 
 // swift asks the first upstream, if this is the common case. Then the packet is
@@ -56,7 +55,7 @@ func (s *Server) swift(k *sockets, sc *scope, p *packet) bool {
 		w.race(result{try: w.try, err: err, took: time.Since(w.try.began)})
 		return true
 	}
-	w.late = time.AfterFunc(s.cfg.Stagger, w.timeout)
+	k.poll.staggers.add(w, s.cfg.Stagger)
 	return true
 }
 
@@ -112,17 +111,9 @@ func (w *swift) ready(int) {
 	}
 }
 
-// end is the end of the common case.
-func (w *swift) end() {
-	w.over = true
-	if w.late != nil {
-		w.late.Stop()
-	}
-}
-
 // win answers all who wait.
 func (w *swift) win(res result) {
-	w.end()
+	w.over = true
 	w.k.poll.closed(w.fd)
 	s := w.k.s
 	w.try.race.seen(res)
@@ -143,7 +134,7 @@ func (w *swift) timeout() {
 
 // race goes on with others, in a goroutine.
 func (w *swift) race(first result) {
-	w.end()
+	w.over = true
 	w.k.poll.remove(w.fd)
 	s, r := w.k.s, w.try.race
 	go func() {
@@ -172,4 +163,50 @@ func (t *try) adopt(fd int) {
 		return
 	}
 	t.use(conn)
+}
+
+// staggers are the queries that may become late, in the order they were asked,
+// which is that of their time. One timer serves them all: a timer for each would
+// wake another thread of the runtime for each query.
+type staggers struct {
+	mu    sync.Mutex
+	queue []*swift
+	timer *time.Timer
+	armed bool
+}
+
+// add notes a query that was just asked.
+func (l *staggers) add(w *swift, stagger time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(l.queue, w)
+	switch {
+	case l.armed: // for an earlier one, also if that has been answered
+	case l.timer == nil:
+		l.timer = time.AfterFunc(stagger, func() { l.expire(stagger) })
+	default:
+		l.timer.Reset(stagger)
+	}
+	l.armed = true
+}
+
+// expire tells those whose time is over.
+func (l *staggers) expire(stagger time.Duration) {
+	now := time.Now()
+	l.mu.Lock()
+	n := 0
+	for n < len(l.queue) && now.Sub(l.queue[n].try.began) >= stagger {
+		n++
+	}
+	due := slices.Clone(l.queue[:n])
+	l.queue = slices.Delete(l.queue, 0, n)
+	if l.armed = len(l.queue) > 0; l.armed {
+		l.timer.Reset(stagger - now.Sub(l.queue[0].try.began))
+	} else {
+		l.queue = nil
+	}
+	l.mu.Unlock()
+	for _, w := range due {
+		w.timeout()
+	}
 }

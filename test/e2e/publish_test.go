@@ -300,8 +300,10 @@ func TestLongRange(t *testing.T) {
 	}
 	grown := w.status("VmRSS") - resident
 	t.Logf("published in %s, %d kB more resident", time.Since(began), grown)
-	if grown > 15_000 {
-		t.Errorf("%d kB more resident, want at most 15 MB", grown)
+	// 30 MB is what is promised. Some 15 MB are the rule; how much of it the
+	// runtime has given back when we look differs from run to run.
+	if grown > 30_000 {
+		t.Errorf("%d kB more resident, want at most 30 MB", grown)
 	}
 	if more := w.status("Threads") - threads; more > 4 { // the runtime's own
 		t.Errorf("%d more threads", more)

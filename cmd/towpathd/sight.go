@@ -47,6 +47,9 @@ func (c *config) sight(e *engine.Engine, loop *reconcile.Loop, k *linux.Kernel) 
 
 // held reports whether a socket of the host is one that keeps a port.
 func (s *sight) held(l machine.Listener) bool {
+	if l.V6Only {
+		l.Proto += "6"
+	}
 	return s.kernel.Ports.Holds(kernel.Socket{NS: kernel.Host, Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
 }
 

@@ -138,7 +138,7 @@ type Sysctl struct {
 // Socket is a socket the daemon holds open in a namespace.
 type Socket struct {
 	NS    string
-	Proto string // "tcp" (listening), "udp", or "udp,tcp": a pair
+	Proto string // "tcp" (listening), "udp", or "udp,tcp": a pair; "tcp6" and "udp6" take no IPv4
 	Addr  netip.AddrPort
 	// Count above 1 makes it one socket for each of so many ports, from Addr's on.
 	Count uint16

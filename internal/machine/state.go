@@ -85,7 +85,8 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 			return err
 		}
 		for a := range o.Each() {
-			s.Held = append(s.Held, Listener{Proto: o.Proto, Addr: a.Addr(), Port: a.Port(), Passes: passes})
+			proto, v6only := strings.CutSuffix(o.Proto, "6")
+			s.Held = append(s.Held, Listener{Proto: proto, V6Only: v6only, Addr: a.Addr(), Port: a.Port(), Passes: passes})
 		}
 	case kernel.Sysctl:
 		s.Sysctls[o.Name] = o.Value

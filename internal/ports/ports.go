@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ import (
 // held of it: [::] is the port on all addresses of both families, 0.0.0.0 on all
 // of IPv4, and any other is that one, which may be down or not there yet.
 type Port struct {
-	Proto string // tcp, udp or sctp
+	Proto string // tcp, udp or sctp; tcp6 and udp6 are those of IPv6 alone
 	Addr  netip.AddrPort
 	Count uint16 // above 1: so many ports from Addr's on
 	// To is where clients of the other family than To's are led, by the daemon's
@@ -91,16 +92,25 @@ type Holder struct {
 
 // slot is a single port, in few bytes: there may be very many.
 type slot struct {
-	addr  netip.Addr
-	port  uint16
-	proto byte
+	addr   netip.Addr
+	port   uint16
+	proto  byte
+	v6only bool
 }
 
 // shared is the socket that holds a port, for all that asked for it: while a run
 // of ports gives way to one out of its middle, both do.
 type shared struct{ fd, users int32 }
 
-func (p Port) slot() slot { return slot{addr: p.Addr.Addr(), port: p.Addr.Port(), proto: p.Proto[0]} }
+func (p Port) slot() slot {
+	return slot{addr: p.Addr.Addr(), port: p.Addr.Port(), proto: p.Proto[0], v6only: p.v6only()}
+}
+
+// v6only reports whether a port is held of IPv6 alone.
+func (p Port) v6only() bool { return strings.HasSuffix(p.Proto, "6") }
+
+// base is the protocol, whatever is held of it.
+func (p Port) base() string { return strings.TrimSuffix(p.Proto, "6") }
 
 // New gives a Holder that holds nothing.
 func New() *Holder {

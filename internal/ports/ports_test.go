@@ -363,3 +363,27 @@ func TestMany(t *testing.T) {
 		})
 	}
 }
+
+// TestV6Only: a port may be held of IPv6 alone, beside others that have it of IPv4.
+func TestV6Only(t *testing.T) {
+	for _, proto := range []string{"tcp", "udp"} {
+		n := newHost(t)
+		r := n.rival(t)
+		must(t, n.hold(t, Port{Proto: proto + "6", Addr: at("[::]:80")}, Port{Proto: proto, Addr: at("127.0.0.1:80")}))
+		var taken *TakenError
+		if got := r.ask(t, "keep", proto, "127.0.0.1:81"); got != "ok" {
+			t.Error(got)
+		}
+		if got := r.ask(t, "keep", proto, "[::1]:81"); got != "ok" {
+			t.Error(got)
+		}
+		if err := n.hold(t, Port{Proto: proto + "6", Addr: at("[::]:81")}); !errors.As(err, &taken) || taken.Proto != proto || taken.PID != r.cmd.Process.Pid {
+			t.Errorf("hold: %v, want a TakenError of %s and process %d", err, proto, r.cmd.Process.Pid)
+		}
+		for addr, want := range map[string]string{"[::1]:80": unix.EADDRINUSE.Error(), "[::]:80 v6only": unix.EADDRINUSE.Error(), "127.0.0.2:80": "ok"} {
+			if got := r.ask(t, "try", proto, addr); got != want {
+				t.Errorf("bind of %s to %s: %s, want %s", proto, addr, got, want)
+			}
+		}
+	}
+}

@@ -33,11 +33,11 @@ type kind struct {
 
 func kindOf(proto string) (kind, error) {
 	switch proto {
-	case "tcp":
+	case "tcp", "tcp6":
 		return kind{unix.SOCK_STREAM, unix.IPPROTO_TCP, true}, nil
 	case "sctp":
 		return kind{unix.SOCK_STREAM, unix.IPPROTO_SCTP, true}, nil
-	case "udp":
+	case "udp", "udp6":
 		return kind{unix.SOCK_DGRAM, unix.IPPROTO_UDP, false}, nil
 	}
 	return kind{}, fmt.Errorf("%w: %q", ErrProto, proto)
@@ -48,6 +48,7 @@ type form struct {
 	domain int
 	addr   unix.Sockaddr
 	dual   bool // an IPv6 socket for both families
+	v6only bool // one for IPv6 alone
 	exact  bool // one address, which need not be there
 }
 
@@ -112,6 +113,9 @@ func tryOpen(p Port) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if p.v6only() && ways[0].dual {
+		ways = []form{{domain: unix.AF_INET6, addr: ways[0].addr, v6only: true}}
+	}
 	fd, f, err := socket(k, ways)
 	if err != nil {
 		return -1, err
@@ -164,9 +168,13 @@ func (f form) hold(fd int, k kind, free bool) error {
 // prepare sets what must be set before bind: the filter too, or datagrams could
 // be queued before it is there.
 func (f form) prepare(fd int) error {
-	if f.dual {
+	if f.dual || f.v6only {
 		// net.ipv6.bindv6only decides otherwise.
-		if err := set(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+		value := 0
+		if f.v6only {
+			value = 1
+		}
+		if err := set(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, value); err != nil {
 			return err
 		}
 	}

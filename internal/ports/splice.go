@@ -60,7 +60,7 @@ type door struct {
 // newSplice checks what a port says.
 func newSplice(p Port) (*splice, error) {
 	s := &splice{Port: p, v4: p.To.Addr().Is6(), udp: map[client]*session{}}
-	if p.Proto != "tcp" && p.Proto != "udp" {
+	if p.base() != "tcp" && p.base() != "udp" {
 		return nil, errTo
 	}
 	for text := range strings.SplitSeq(p.From, ",") {
@@ -107,7 +107,7 @@ func (h *Holder) unlock(d *door) error {
 	if err := unix.SetNonblock(d.fd, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	if d.Proto == "tcp" {
+	if d.base() == "tcp" {
 		if err := unix.Listen(d.fd, backlog); err != nil {
 			return os.NewSyscallError("listen", err)
 		}
@@ -188,7 +188,7 @@ func (h *Holder) ready(fd int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	take := func() bool { return false } // closed meanwhile
-	if d := h.doors[fd]; d != nil && d.Proto == "tcp" {
+	if d := h.doors[fd]; d != nil && d.base() == "tcp" {
 		take = func() bool { return h.accept(d) }
 	} else if d != nil {
 		take = func() bool { return h.receive(d) }

@@ -44,7 +44,7 @@ func (e *TakenError) Unwrap() error { return unix.EADDRINUSE }
 
 // taken looks for who has a port, as well as it can.
 func taken(p Port) *TakenError {
-	e := &TakenError{Proto: p.Proto, Addr: p.Addr}
+	e := &TakenError{Proto: p.base(), Addr: p.Addr}
 	inode := holder(p, "/proc/thread-self/net")
 	if inode == "" {
 		return e
@@ -57,7 +57,10 @@ func taken(p Port) *TakenError {
 // seen. A listening one says more than an end of a connection.
 func holder(p Port, dir string) string {
 	found := ""
-	for _, file := range []string{p.Proto, p.Proto + "6"} {
+	for _, file := range []string{p.base(), p.base() + "6"} {
+		if p.v6only() && file == p.base() {
+			continue // the table of IPv4
+		}
 		f, err := os.Open(filepath.Join(dir, file))
 		if err != nil {
 			continue // SCTP has no such table, a kernel without IPv6 no second one

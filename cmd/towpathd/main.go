@@ -109,7 +109,7 @@ func (c *config) engine(s store.Store, k *linux.Kernel, r *resolver, boot string
 		},
 		Foreign: k.Foreign,
 		Names:   r, HostResolv: r.hostResolv, Resolve: r.resolve,
-		PublishAt: c.publishAt, PortFree: portFree,
+		PublishAt: c.publishAt, PortFree: portFree, Locals: k.Locals,
 		Pools: c.pools, BootID: boot, Log: log,
 		About: api.Version{Version: version, Kernel: kernelRelease(), Boot: boot},
 	})

@@ -62,6 +62,8 @@ type Config struct {
 	PublishAt netip.Addr
 	// PortFree reports whether ports of the host can be had.
 	PortFree func(proto string, at netip.Addr, first, count uint16) bool
+	// Locals tells the host's own addresses from others; nil: nobody knows.
+	Locals func(context.Context) (func(netip.Addr) bool, error)
 	// Pools are where subnets come from; nil is the default.
 	Pools []ipam.Pool
 	// BootID changes with every boot of the machine.

@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
@@ -24,7 +26,7 @@ func (e *Engine) Publish(ctx context.Context, sandbox string, specs []api.Public
 	}
 	if dry {
 		view, ops, err := e.preview(ctx, decide)
-		return e.publications(view, ids), ops, api.InOp(op, err)
+		return e.publications(ctx, view, ids), ops, api.InOp(op, err)
 	}
 	out, err := e.create(ctx, decide, func(d *draft) error {
 		for _, id := range ids {
@@ -38,7 +40,7 @@ func (e *Engine) Publish(ctx context.Context, sandbox string, specs []api.Public
 	for _, id := range ids {
 		e.Tell(api.Event{Kind: "publication", Name: id, Action: "publish", Detail: "sandbox " + sandbox})
 	}
-	made := e.publications(out.view, ids)
+	made := e.publications(ctx, out.view, ids)
 	for i := range made {
 		made[i].Warnings = append(made[i].Warnings, e.warn(ctx, out.view, nil, made[i].ID())...)
 	}
@@ -57,8 +59,7 @@ func (e *Engine) draftPublications(d *draft, sandbox string, specs []api.Publica
 			p.HostIP = e.PublishAt
 		}
 		if !driver.Reachable(&p, d.view) {
-			return nil, api.Errorf(api.Invalid, "sandbox %s has no address that %s could lead to: its networks are internal, or of the other family", sandbox, p.String()).
-				WithFix("connect it to a network that is not internal")
+			return nil, unreachable(d.view, sandbox, &p)
 		}
 		if p.HostPort == 0 {
 			port, err := e.freePort(d, &p)
@@ -75,6 +76,20 @@ func (e *Engine) draftPublications(d *draft, sandbox string, specs []api.Publica
 		ids = append(ids, p.ID())
 	}
 	return ids, nil
+}
+
+// unreachable says why a publication has nothing to lead to.
+func unreachable(v driver.View, sandbox string, p *api.Publication) error {
+	why, fix := "it is on no network", "connect it first: towpath network connect NETWORK %s"
+	for _, ep := range v.EndpointsOf(sandbox) {
+		if n := v.Networks[ep.Network]; n != nil && !n.Internal {
+			// Only sctp: tcp and udp are passed on between families.
+			why, fix = "it has none of that family, and "+p.Proto+" is not passed on from one to the other", "connect it to a network of that family: towpath network connect NETWORK %s"
+			break
+		}
+		why, fix = "it is on internal networks only", "connect it to a network that is not internal: towpath network connect NETWORK %s"
+	}
+	return api.Errorf(api.Invalid, "sandbox %s has no address that %s could lead to: %s", sandbox, p.String(), why).WithFix(fix, sandbox)
 }
 
 // Ephemeral host ports are chosen from IANA's dynamic range (RFC 6335).
@@ -137,7 +152,7 @@ func matches(spec, p *api.Publication) bool {
 }
 
 // Publications are those of a sandbox, or all, by ID.
-func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publication, error) {
+func (e *Engine) Publications(ctx context.Context, sandbox string) ([]api.Publication, error) {
 	v, _ := e.View()
 	if sandbox != "" {
 		s, err := findSandbox(v, sandbox)
@@ -152,12 +167,27 @@ func (e *Engine) Publications(_ context.Context, sandbox string) ([]api.Publicat
 			ids = append(ids, id)
 		}
 	}
-	return e.publications(v, ids), nil
+	return e.publications(ctx, v, ids), nil
+}
+
+// hostHas tells the addresses of the host from others; they are read when
+// somebody asks for the first time. What cannot be read is taken to be there.
+func (e *Engine) hostHas(ctx context.Context) func(netip.Addr) bool {
+	read := sync.OnceValue(func() func(netip.Addr) bool {
+		if e.Locals != nil {
+			if has, err := e.Locals(ctx); err == nil {
+				return has
+			}
+		}
+		return func(netip.Addr) bool { return true }
+	})
+	return func(a netip.Addr) bool { return read()(a) }
 }
 
 // publications fills in what is not stored.
-func (e *Engine) publications(v driver.View, ids []string) []api.Publication {
+func (e *Engine) publications(ctx context.Context, v driver.View, ids []string) []api.Publication {
 	out := []api.Publication{}
+	has := e.hostHas(ctx)
 	for _, id := range ids {
 		p := *v.Publications.Get(id)
 		p.State = "ready"
@@ -166,6 +196,8 @@ func (e *Engine) publications(v driver.View, ids []string) []api.Publication {
 			if api.CodeOf(err) == api.PortTaken {
 				p.State = "conflict"
 			}
+		} else if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() && !has(p.HostIP) {
+			p.State, p.Message = "waiting", fmt.Sprintf("the host has no address %s yet; the port is held and works as soon as it has", p.HostIP)
 		}
 		if p.Proto == "sctp" && !e.loop.Facts().SCTP {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("this kernel has no SCTP sockets: host port %d is not kept from others", p.HostPort))

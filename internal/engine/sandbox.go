@@ -46,7 +46,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec api.SandboxSpec, from a
 	s := out.view.Sandboxes[spec.Name]
 	e.Tell(api.Event{Kind: "sandbox", Name: s.Name, Action: "create", Detail: s.Origin})
 	e.follow(e.life, s)
-	made := e.sandbox(out.view, s.Name)
+	made := e.sandbox(ctx, out.view, s.Name)
 	e.files(&made)
 	var ids []string
 	for i := range made.Publications {
@@ -104,7 +104,7 @@ func (e *Engine) draftSandbox(d *draft, base api.Sandbox, spec api.SandboxSpec) 
 }
 
 // sandbox fills in what is not stored.
-func (e *Engine) sandbox(v driver.View, name string) api.Sandbox {
+func (e *Engine) sandbox(ctx context.Context, v driver.View, name string) api.Sandbox {
 	s := *v.Sandboxes[name]
 	s.Endpoints = []api.Endpoint{}
 	units := []driver.Unit{driver.SandboxUnit(name)}
@@ -117,18 +117,18 @@ func (e *Engine) sandbox(v driver.View, name string) api.Sandbox {
 		ids = append(ids, p.ID())
 		units = append(units, driver.PublicationUnit(p.ID()))
 	}
-	s.Publications = e.publications(v, ids)
+	s.Publications = e.publications(ctx, v, ids)
 	s.Warnings = s.NameWarnings()
 	s.Status = e.status(units...)
 	return s
 }
 
 // Sandboxes are all sandboxes, by name.
-func (e *Engine) Sandboxes(context.Context) ([]api.Sandbox, error) {
+func (e *Engine) Sandboxes(ctx context.Context) ([]api.Sandbox, error) {
 	v, _ := e.View()
 	out := []api.Sandbox{}
 	for _, name := range slices.Sorted(maps.Keys(v.Sandboxes)) {
-		out = append(out, e.sandbox(v, name))
+		out = append(out, e.sandbox(ctx, v, name))
 	}
 	return out, nil
 }
@@ -140,7 +140,7 @@ func (e *Engine) Sandbox(ctx context.Context, name string) (api.Sandbox, error) 
 	if err != nil {
 		return api.Sandbox{}, api.InOp("inspect sandbox "+name, err)
 	}
-	out := e.sandbox(v, s.Name)
+	out := e.sandbox(ctx, v, s.Name)
 	e.files(&out)
 	out.Live, err = e.Live(ctx, s, v.EndpointsOf(s.Name))
 	if err != nil { // the rest is still worth telling

@@ -70,7 +70,7 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	local, err := a.k.locals(ctx)
+	local, err := a.k.Locals(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,8 +170,8 @@ func (k *Kernel) purge(ctx context.Context, stale func(ct.Entry) bool) error {
 	return nil
 }
 
-// locals tells the host's own addresses from others.
-func (k *Kernel) locals(ctx context.Context) (func(netip.Addr) bool, error) {
+// Locals tells the host's own addresses from others.
+func (k *Kernel) Locals(ctx context.Context) (func(netip.Addr) bool, error) {
 	routes, err := k.rt.Routes(ctx, rt.RouteFilter{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL}, hostRoutes)
 	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return nil, fmt.Errorf("read local addresses: %w", err)

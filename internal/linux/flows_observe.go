@@ -82,7 +82,7 @@ func (o *observer) judge(ctx context.Context) (*judge, error) {
 	}
 	j.maps = byPort(all)
 	var err error
-	if j.local, err = o.k.locals(ctx); err != nil {
+	if j.local, err = o.k.Locals(ctx); err != nil {
 		return nil, err
 	}
 	there, err := o.k.networks(ctx)

@@ -100,6 +100,15 @@ func (p placement) fits(spec api.SandboxSpec) error {
 		return api.Errorf(api.Invalid, "--hostname, --dns, --dns-search, --dns-opt and --add-host do not go with --network container:%s, whose names they are", p.join).
 			WithFix("leave them out")
 	}
+	if len(spec.Publish) == 0 {
+		return nil
+	}
+	switch {
+	case p.host:
+		return api.Errorf(api.Invalid, "-p does not go with --network host: what listens there is at the host's own ports already").WithFix("leave it out")
+	case p.join != "":
+		return api.Errorf(api.Invalid, "-p does not go with --network container:%s, whose ports they are", p.join).WithFix("towpath publish %s %s", p.join, spec.Publish[0].String())
+	}
 	return nil
 }
 

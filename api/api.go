@@ -83,6 +83,14 @@ func (n *Network) Has6() bool {
 	return slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is6() })
 }
 
+// OptionSpoofGuard is the option that says whether what containers send is
+// checked: "on", as it is without it, or "off".
+const OptionSpoofGuard = "towpath.spoof-guard"
+
+// SpoofGuard reports whether containers of the network may send only with
+// addresses of their own.
+func (n *Network) SpoofGuard() bool { return n.Options[OptionSpoofGuard] != "off" }
+
 // NetworkSpec asks for a network. Lists pair up by address: a gateway, range
 // or auxiliary address belongs to the subnet that contains it.
 type NetworkSpec struct {

@@ -93,6 +93,9 @@ func (s *NetworkSpec) Validate() error {
 	if s.MTU != 0 && s.MTU < 1280 && s.wants6() {
 		return Errorf(Invalid, "mtu %d is below 1280, the least IPv6 allows (RFC 8200)", s.MTU).WithFix("use --mtu 1280 or more")
 	}
+	if o, given := s.Options[OptionSpoofGuard]; given && o != "on" && o != "off" {
+		return Errorf(Invalid, "option %s=%s is neither on nor off", OptionSpoofGuard, clip(o)).WithFix("leave it out, or say %s=off", OptionSpoofGuard)
+	}
 	if err := s.validateMode(); err != nil {
 		return err
 	}

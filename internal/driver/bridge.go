@@ -22,6 +22,7 @@ func planNetwork(n *api.Network, v View) []kernel.Object {
 		objs = append(objs, kernel.Address{NS: kernel.Host, Dev: dev, Prefix: netip.PrefixFrom(s.Gateway, s.Subnet.Bits())})
 	}
 	objs = append(objs, bridgeSysctls(n, v)...)
+	objs = append(objs, planGuardChain(n, v)...)
 	objs = append(objs, planDoors(n, v)...)
 	return append(append(objs, bridgeElements(n)...), loopback(n, v)...)
 }
@@ -115,6 +116,7 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 		// over; where it does, the rules decide, and an isolated port would
 		// also lose what is published to its neighbours.
 		Isolated: !n.ICC && !v.Host.BridgeNF,
+		Locked:   guards(n, v),
 	}
 	objs := []kernel.Object{
 		port,
@@ -127,22 +129,28 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a}, kernel.Flows{NS: kernel.Host, Addr: a.Addr()})
 		has6 = has6 || a.Addr().Is6()
 	}
+	objs = append(objs, planGuard(e, n, v, has6)...)
 	objs = append(objs, routes(e, v)...)
-	return append(objs, endpointSysctls(e, has6, v.Host.IPv6)...)
+	return append(objs, endpointSysctls(e, has6, v)...)
 }
 
 // endpointSysctls: an interface without an IPv6 address of ours stays without
 // IPv6; one with takes its routes from us, not from a neighbour's advertisement.
 // What the user asked for comes on top.
-func endpointSysctls(e *api.Endpoint, has6, ipv6 bool) []kernel.Object {
+func endpointSysctls(e *api.Endpoint, has6 bool, v View) []kernel.Object {
 	values := map[string]string{}
 	prefix := "net/ipv6/conf/" + e.Ifname + "/"
 	switch {
-	case ipv6 && has6:
+	case v.Host.IPv6 && has6:
+		if v.Sandboxes[e.Sandbox].Origin == api.OriginAdopted {
+			// Its owner may have chosen that link-local addresses are not made of
+			// the MAC address (RFC 7217); the guard knows no other.
+			values[prefix+"addr_gen_mode"] = "0"
+		}
 		// The namespace may have IPv6 off by default, and an interface that comes
 		// to another network had it off with the one before.
 		values[prefix+"accept_ra"], values[prefix+"disable_ipv6"] = "0", "0"
-	case ipv6:
+	case v.Host.IPv6:
 		values[prefix+"disable_ipv6"] = "1"
 	}
 	maps.Copy(values, e.Sysctls)

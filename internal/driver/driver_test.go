@@ -91,6 +91,9 @@ func TestGolden(t *testing.T) {
 			delete(v.Networks, "front")
 			delete(v.Endpoints, EndpointID{"web", "eth0"})
 		},
+		"no-guard": func(v *View) {
+			v.Networks["back"].Options = map[string]string{api.OptionSpoofGuard: "off"}
+		},
 		"routed": func(v *View) { v.Networks["front"].GatewayMode = api.GatewayRouted },
 		"isolated": func(v *View) {
 			v.Networks["front"].Internal, v.Networks["front"].GatewayMode = true, api.GatewayIsolated
@@ -184,6 +187,9 @@ func edit(t *rapid.T, before View, v *View) []Unit {
 		}
 		nw.Internal, nw.ICC = rapid.Bool().Draw(t, "internal"), rapid.Bool().Draw(t, "icc")
 		nw.MTU = rapid.SampledFrom([]int{0, 1400}).Draw(t, "mtu")
+		if rapid.Bool().Draw(t, "no guard") {
+			nw.Options = map[string]string{api.OptionSpoofGuard: "off"}
+		}
 		v.Networks[n] = nw
 		return byNetwork()
 	case "rm network":

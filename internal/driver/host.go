@@ -40,7 +40,7 @@ func planHost(v View) []kernel.Object {
 		}
 		objs = append(objs, o)
 	}
-	return append(objs, planForwarding(v)...)
+	return append(append(objs, planGuardTable(v)...), planForwarding(v)...)
 }
 
 // planForwarding makes the host a router for the families that a network needs,

@@ -19,6 +19,7 @@ func TestNoPrefixAllowsMore(t *testing.T) {
 		before := NewView()
 		before.Host = host()
 		before.Host.BridgeNF = rapid.Bool().Draw(t, "bridge-nf")
+		before.Host.Hooks = rapid.SampledFrom([]kernel.HookSupport{kernel.NoHooks, kernel.HooksOnLinks, kernel.HooksByName}).Draw(t, "hooks")
 		for range rapid.IntRange(0, 10).Draw(t, "edits before") {
 			next := before.Clone()
 			edit(t, before, &next)
@@ -66,8 +67,8 @@ func opLines(ops []kernel.Op) string {
 
 // port is an endpoint that is plugged in and up.
 type port struct {
-	name, bridge string
-	isolated     bool
+	name, bridge, dev string
+	isolated, locked  bool
 }
 
 // permits lists who may open a connection to whom, as the state stands.
@@ -89,6 +90,8 @@ func permits(t *rapid.T, s kernel.State, bridgeNF bool) map[string]bool {
 		}
 		nat := len(rs.Hook("postrouting", packet(a.bridge, "eth0")).NAT) > 0
 		out[fmt.Sprintf("%s reaches outside, translated: %v", a.name, nat)] = forward && pass(a.bridge, "eth0")
+		out[a.name+" sends as somebody else"] = rs.Hook("ingress", spoofed(a.dev)).Verdict == nft.Accept
+		out[a.name+" sends with any MAC address"] = !a.locked
 		out["outside reaches "+a.name] = forward && pass("eth0", a.bridge)
 	}
 	for p, yes := range out {
@@ -108,23 +111,34 @@ func plugged(s kernel.State) []port {
 		if !ok || l.Peer == "" || l.Master == "" || !up(l.NS, l.Name) || !up(l.NS, l.Master) || !up(l.PeerNS, l.Peer) {
 			continue
 		}
-		ports = append(ports, port{l.PeerNS + "/" + l.Peer, l.Master, l.Isolated})
+		ports = append(ports, port{l.PeerNS + "/" + l.Peer, l.Master, l.Name, l.Isolated, l.Locked})
 	}
 	return ports
 }
 
-// rulesOf is the table of the host; without one everything passes.
+// rulesOf are the host's tables of a state; without one everything passes.
 func rulesOf(t *rapid.T, s kernel.State) *nft.Ruleset {
+	var defs []nft.TableDef
 	for _, o := range s {
-		if tab, ok := o.(kernel.Table); ok && tab.NS == kernel.Host && tab.Family == tableFamily {
+		if tab, ok := o.(kernel.Table); ok && tab.NS == kernel.Host {
 			def, err := nft.ParseTable(s.TableString(tab))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, s.TableString(tab))
 			}
-			return nft.NewRuleset(def)
+			defs = append(defs, def)
 		}
 	}
-	return nft.NewRuleset()
+	return nft.NewRuleset(defs...)
+}
+
+// spoofed is a frame that claims to be somebody else's.
+func spoofed(in string) *nft.Packet {
+	ip := make([]byte, 20)
+	ip[0], ip[15] = 0x45, 9
+	return &nft.Packet{
+		IIf: &nft.Device{Name: in, Type: 1}, Network: ip, Protocol: nft.EtherTypeIPv4,
+		Link: []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0},
+	}
 }
 
 // packet opens a connection through the host.

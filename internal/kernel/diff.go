@@ -243,6 +243,9 @@ func level(o Op) int {
 		if obj.PeerOf != "" {
 			n += 2
 		}
+		if was, ok := o.Old.(Link); ok && obj.Locked && !was.Locked && obj.Master == was.Master { // once the bridge knows its MAC
+			n = 4*rank(KindNeighbour) + 1
+		}
 	case Up:
 		n += btoi(obj.NS != Host)
 	case Sysctl:

@@ -53,15 +53,15 @@ func drawState(t *rapid.T, label string) State {
 			continue
 		}
 		host := "v-" + ns
-		m := mtu()
-		add(Link{NS: Host, Name: host, Type: "veth", MTU: m, Master: pick("master", bridges...), PeerNS: ns, Peer: "eth0", Hairpin: flip("hairpin"), Isolated: flip("isolated"), Mark: "towpath endpoint"})
+		m, master := mtu(), pick("master", bridges...)
+		add(Link{NS: Host, Name: host, Type: "veth", MTU: m, Master: master, PeerNS: ns, Peer: "eth0", Hairpin: flip("hairpin"), Isolated: flip("isolated"), Locked: flip("locked"), Mark: "towpath endpoint"})
 		add(Link{NS: ns, Name: "eth0", Type: "veth", MAC: "02:00:00:00:01:01", MTU: m, PeerOf: host}, Up{NS: Host, Dev: host}, Up{NS: ns, Dev: "eth0"})
 		add(Route{NS: ns, Dev: "eth0", Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr(pick("via", "10.0.0.1", "10.0.1.1"))})
 		if flip("rule") {
 			add(Rule{NS: ns, From: netip.MustParsePrefix("10.0.0.2/32"), Table: 1001, Priority: uint32(rapid.IntRange(1001, 1002).Draw(t, label+"priority"))})
 		}
 		if flip("neigh") {
-			add(Neighbour{NS: ns, Dev: "eth0", IP: netip.MustParseAddr("10.0.0.9"), MAC: "02:00:00:00:00:09"}, Neighbour{NS: Host, Dev: host, MAC: "02:00:00:00:01:01"})
+			add(Neighbour{NS: ns, Dev: "eth0", IP: netip.MustParseAddr("10.0.0.9"), MAC: "02:00:00:00:00:09"}, Neighbour{NS: Host, Dev: host, MAC: "02:00:00:00:01:01", Master: master})
 		}
 		if flip("guard") {
 			drawGuard(t, label, ns, host, add)

@@ -85,6 +85,9 @@ type Link struct {
 	Hairpin bool
 	// Isolated keeps a bridge port from exchanging frames with other isolated ports.
 	Isolated bool
+	// Locked lets a bridge port take frames only from the MAC addresses that the
+	// bridge has static entries for, and learn none.
+	Locked bool
 	// Mark says whose it is: the ifalias, "towpath UNIT".
 	Mark string
 }
@@ -121,11 +124,13 @@ type Rule struct {
 }
 
 // Neighbour is a permanent entry of the neighbour table or, with no IP, a
-// static entry of the forwarding database of the bridge that Dev is a port of.
+// static entry of the forwarding database of Master, the bridge that Dev is a
+// port of.
 type Neighbour struct {
 	NS, Dev string
 	IP      netip.Addr
 	MAC     string
+	Master  string
 }
 
 // Sysctl is one value under /proc/sys, by its path there: "net/ipv4/ip_forward".
@@ -277,8 +282,14 @@ func (n Neighbour) Key() Key {
 	return Key{n.NS, KindNeighbour, n.IP.String() + " dev " + n.Dev}
 }
 
-// Parents is the link.
-func (n Neighbour) Parents() []Key { return []Key{linkKey(n.NS, n.Dev)} }
+// Parents are the link and the bridge whose entry it is.
+func (n Neighbour) Parents() []Key {
+	p := []Key{linkKey(n.NS, n.Dev)}
+	if n.Master != "" {
+		p = append(p, linkKey(n.NS, n.Master))
+	}
+	return p
+}
 
 // Needs is empty.
 func (n Neighbour) Needs() []Key { return nil }

@@ -188,7 +188,7 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 		mtu, err := number(opts["mtu"], 31)
 		return Link{
 			NS: ns, Name: name, Type: opts["type"], MAC: opts["address"], MTU: int(mtu), Master: opts["master"], Peer: opts["peer"],
-			PeerNS: opts["netns"], PeerOf: opts["peer-of"], Hairpin: opts["hairpin"] == "on", Isolated: opts["isolated"] == "on", Mark: opts["alias"],
+			PeerNS: opts["netns"], PeerOf: opts["peer-of"], Hairpin: opts["hairpin"] == "on", Isolated: opts["isolated"] == "on", Locked: opts["locked"] == "on", Mark: opts["alias"],
 		}, err
 	case "up":
 		return Up{NS: ns, Dev: name}, nil
@@ -203,7 +203,7 @@ func object(ns string, f []string, opts map[string]string) (Object, error) {
 		ip, err := netip.ParseAddr(name)
 		return Neighbour{NS: ns, Dev: opts["dev"], IP: ip, MAC: opts["lladdr"]}, err
 	case "fdb":
-		return Neighbour{NS: ns, Dev: opts["dev"], MAC: name}, nil
+		return Neighbour{NS: ns, Dev: opts["dev"], MAC: name, Master: opts["master"]}, nil
 	case "sysctl":
 		s := Sysctl{NS: ns, Name: DottedSysctl(name), Value: opts["="], Dev: opts["dev"]}
 		return s, nil

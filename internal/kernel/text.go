@@ -55,6 +55,9 @@ func (l Link) String() string {
 	if l.Isolated {
 		w = append(w, "isolated", "on")
 	}
+	if l.Locked {
+		w = append(w, "locked", "on", "learning", "off")
+	}
 	if l.Mark != "" {
 		w.add("alias", strconv.Quote(l.Mark))
 	}
@@ -88,10 +91,10 @@ func (r Rule) String() string {
 }
 
 // String is "neigh 172.20.0.2 lladdr 02:... dev eth0 nud permanent", or
-// "fdb 02:... dev v-web-eth0 master static".
+// "fdb 02:... dev v-web-eth0 master tp-front static".
 func (n Neighbour) String() string {
 	if !n.IP.IsValid() {
-		return "fdb " + n.MAC + " dev " + n.Dev + " master static"
+		return "fdb " + n.MAC + " dev " + n.Dev + " master " + n.Master + " static"
 	}
 	return "neigh " + n.IP.String() + " lladdr " + n.MAC + " dev " + n.Dev + " nud permanent"
 }

@@ -188,12 +188,13 @@ func (a *applier) changePort(ctx context.Context, sp *space, o kernel.Link, l rt
 	if master != l.Master {
 		ch.Master = &master
 	}
-	has := rt.Port{}
+	has := rt.Port{Learning: true}
 	if l.Port != nil && ch.Master == nil {
 		has = *l.Port
 	}
-	if master != 0 && (has.Hairpin != o.Hairpin || has.Isolated != o.Isolated) {
-		ch.Port = &rt.PortChange{Hairpin: &o.Hairpin, Isolated: &o.Isolated}
+	learning := !o.Locked
+	if want := (rt.Port{Hairpin: o.Hairpin, Isolated: o.Isolated, Locked: o.Locked, Learning: learning, NeighSuppress: has.NeighSuppress}); master != 0 && has != want {
+		ch.Port = &rt.PortChange{Hairpin: &o.Hairpin, Isolated: &o.Isolated, Locked: &o.Locked, Learning: &learning}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/xt"
+	rules "github.com/towpath/towpath/internal/nft"
 )
 
 // Marks of what is ours.
@@ -92,7 +93,8 @@ type Kernel struct {
 	rules foreign
 	flags string // table flags the kernel takes
 	hooks kernel.HookSupport
-	ipv6  bool // the kernel runs with IPv6
+	sets  map[tableID][]rules.Set // of the host's tables, as Apply knows them
+	ipv6  bool                    // the kernel runs with IPv6
 
 	// judged says that the connections of former lives have been looked at.
 	judged bool
@@ -119,7 +121,8 @@ func Open(c Config) (*Kernel, error) {
 	}
 	k := &Kernel{
 		Config: c, self: self, xt: xt.New(self),
-		offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{}, wrote: map[string]uint32{}, sockets: map[kernel.Key][]io.Closer{},
+		sets: map[tableID][]rules.Set{}, offered: map[uint64]*os.File{}, nsids: map[int]string{}, known: map[linkID]seenLink{},
+		wrote: map[string]uint32{}, sockets: map[kernel.Key][]io.Closer{},
 	}
 	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
 		return nil, errors.Join(err, self.Close())

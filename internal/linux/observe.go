@@ -95,7 +95,7 @@ func (o *observer) namespace(ctx context.Context, ns string) error {
 	if err != nil {
 		return fmt.Errorf("observe %s: %w", ns, err)
 	}
-	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readRules, o.readNeighbours, o.readSysctls, o.readTables, o.readEntries, o.readZones}
+	steps := []func(context.Context, *space, string) error{o.readLinks, o.readAddresses, o.readRoutes, o.readRules, o.readNeighbours, o.readForwarding, o.readSysctls, o.readTables, o.readEntries, o.readZones}
 	for _, step := range steps {
 		if err := step(ctx, sp, ns); err != nil {
 			return fmt.Errorf("observe %s: %w", ns, err)
@@ -200,7 +200,7 @@ func project(l rt.Link, w kernel.Link, asked bool, ns, master string) kernel.Lin
 		out.MAC = l.MAC.String()
 	}
 	if l.Port != nil {
-		out.Hairpin, out.Isolated = l.Port.Hairpin, l.Port.Isolated
+		out.Hairpin, out.Isolated, out.Locked = l.Port.Hairpin, l.Port.Isolated, l.Port.Locked && !l.Port.Learning
 	}
 	if ns != kernel.Host { // the inside is the tenant's, but for what we gave it
 		out.Mark, out.Master = "", ""
@@ -233,14 +233,20 @@ func (o *observer) peers() {
 	}
 }
 
-// device gives the name for an index of the links read so far.
-func (o *observer) device(ns string, index int) string {
-	for name, l := range o.links[ns] {
+// linkAt gives the link of an index among those read so far.
+func (o *observer) linkAt(ns string, index int) (rt.Link, bool) {
+	for _, l := range o.links[ns] {
 		if l.Index == index {
-			return name
+			return l, true
 		}
 	}
-	return ""
+	return rt.Link{}, false
+}
+
+// device gives the name for an index of the links read so far.
+func (o *observer) device(ns string, index int) string {
+	l, _ := o.linkAt(ns, index)
+	return l.Name
 }
 
 func (o *observer) readAddresses(ctx context.Context, sp *space, ns string) error {
@@ -310,32 +316,6 @@ func (o *observer) readRules(ctx context.Context, sp *space, ns string) error {
 	for _, r := range rules {
 		if r.Protocol == protocol && r.Src.IsValid() {
 			o.add(kernel.Rule{NS: ns, From: r.Src, Table: r.Table, Priority: r.Priority})
-		}
-	}
-	return nil
-}
-
-func (o *observer) readNeighbours(ctx context.Context, sp *space, ns string) error {
-	for _, w := range wanted[kernel.Neighbour](o, ns) {
-		l, there := o.links[ns][w.Dev]
-		if !there {
-			var err error
-			if l, err = sp.rt.LinkByName(ctx, w.Dev); err != nil {
-				continue
-			}
-		}
-		f := rt.NeighbourFilter{Index: l.Index}
-		if !w.IP.IsValid() {
-			f.Family = unix.AF_BRIDGE
-		}
-		found, err := sp.rt.Neighbours(ctx, f, sandboxRoutes)
-		if err != nil {
-			return err
-		}
-		for _, n := range found {
-			if n.IP == w.IP && n.MAC.String() == w.MAC && n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
-				o.add(w)
-			}
 		}
 	}
 	return nil

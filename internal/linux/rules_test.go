@@ -56,8 +56,8 @@ func TestProtected(t *testing.T) {
 	must(t, h.Close())
 	h.open(true)
 	ops := kernel.Diff(h.see(want, true), want)
-	if len(ops) != 1 || ops[0].String() != "~ host: table inet towpath flags owner,persist" {
-		t.Fatalf("after a new start there is to do %v, want only to take the table over", ops)
+	if len(ops) != 2 || ops[0].String() != "~ host: table inet towpath flags owner,persist" || ops[1].String() != "~ host: table netdev towpath flags owner,persist" {
+		t.Fatalf("after a new start there is to do %v, want only to take the tables over", ops)
 	}
 	h.put(h.see(want, true), want)
 	h.agrees(want)

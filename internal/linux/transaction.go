@@ -42,10 +42,10 @@ func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
 		ctx, cancel = context.WithTimeout(ctx, sandboxDeadline)
 		defer cancel()
 	}
-	err = change(ctx, c, ops)
+	err = a.k.change(ctx, c, ops)
 	if errors.Is(err, unix.ENOENT) { // perhaps of a hook whose link is gone
 		if rest, rerr := withoutLostHooks(ctx, c, ops); rerr == nil && len(rest) < len(ops) {
-			err = change(ctx, c, rest)
+			err = a.k.change(ctx, c, rest)
 		}
 	}
 	if err != nil {
@@ -54,9 +54,30 @@ func (a *applier) rules(ctx context.Context, ops []kernel.Op) error {
 	return nil
 }
 
-// change commits ops as one transaction, if the socket takes one that large.
-func change(ctx context.Context, c *nft.Conn, ops []kernel.Op) error {
-	b := &transaction{ops: ops}
+// change commits ops as one transaction. The types of the host's sets are kept,
+// as they were read or made last: to read them for each change would cost as
+// much as the change.
+func (k *Kernel) change(ctx context.Context, c *nft.Conn, ops []kernel.Op) error {
+	b := &transaction{ops: ops, sets: map[tableID][]rules.Set{}, kept: map[tableID][]rules.Set{}}
+	if c == k.nft {
+		b.kept = k.sets
+	}
+	if err := b.commit(ctx, c); err != nil {
+		clear(b.kept) // perhaps they are not what they were
+		return err
+	}
+	for _, op := range ops {
+		switch op.Object.Key().Kind {
+		case kernel.KindTable, kernel.KindSet:
+			delete(b.kept, tableOf(op.Object))
+		}
+	}
+	return nil
+}
+
+// commit carries the ops out, at once if the socket takes a transaction that
+// large.
+func (b *transaction) commit(ctx context.Context, c *nft.Conn) error {
 	if err := b.sort(ctx, c); err != nil {
 		return err
 	}
@@ -127,7 +148,8 @@ func tableOf(o kernel.Object) tableID {
 type transaction struct {
 	nft.Batch
 	ops  []kernel.Op
-	sets map[tableID][]rules.Set
+	sets map[tableID][]rules.Set // made here
+	kept map[tableID][]rules.Set // there already, as far as known
 	// out and in are the elements that go and come.
 	out, in []nft.Elements
 }
@@ -172,7 +194,6 @@ func (b *transaction) element(op kernel.Op, e kernel.Element) (err error) {
 // findSets gathers the types of the sets that elements belong to and rules
 // name: made here, or there already.
 func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
-	b.sets = map[tableID][]rules.Set{}
 	for _, op := range b.ops {
 		if s, ok := op.Object.(kernel.Set); ok {
 			set, err := parseSet(s)
@@ -182,15 +203,14 @@ func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
 			b.sets[tableOf(s)] = append(b.sets[tableOf(s)], set)
 		}
 	}
-	read := map[tableID]bool{}
 	for _, op := range b.ops {
 		id := tableOf(op.Object)
 		e, isElement := op.Object.(kernel.Element)
 		_, isChain := op.Object.(kernel.Chain)
-		if _, known := b.set(id, e.Set); read[id] || !isChain && (!isElement || known) {
+		_, known := b.set(id, e.Set)
+		if _, read := b.kept[id]; read || !isChain && (!isElement || known) {
 			continue
 		}
-		read[id] = true
 		f, err := rules.ParseFamily(id.family)
 		if err != nil {
 			return err
@@ -199,22 +219,22 @@ func (b *transaction) findSets(ctx context.Context, c *nft.Conn) error {
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		for _, s := range there {
-			if _, known := b.set(id, s.Name); !known {
-				b.sets[id] = append(b.sets[id], s)
-			}
-		}
+		b.kept[id] = there
 	}
 	return nil
 }
 
+// set finds a set: one made here before one that is there.
 func (b *transaction) set(id tableID, name string) (rules.Set, bool) {
-	i := slices.IndexFunc(b.sets[id], func(s rules.Set) bool { return s.Name == name })
+	all := b.all(id)
+	i := slices.IndexFunc(all, func(s rules.Set) bool { return s.Name == name })
 	if i < 0 {
 		return rules.Set{}, false
 	}
-	return b.sets[id][i], true
+	return all[i], true
 }
+
+func (b *transaction) all(id tableID) []rules.Set { return slices.Concat(b.sets[id], b.kept[id]) }
 
 // collect puts elements with the others of their set.
 func (b *transaction) collect(all []nft.Elements, e kernel.Element, places iter.Seq[uint16]) ([]nft.Elements, error) {
@@ -349,7 +369,7 @@ func (b *transaction) fill() error {
 			return err
 		}
 		for line := range strings.Lines(o.Rules) {
-			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"), b.sets[tableOf(o)]...)
+			r, err := rules.ParseRule(chain.Family, strings.TrimRight(line, "\n"), b.all(tableOf(o))...)
 			if err != nil {
 				return err
 			}

@@ -75,7 +75,7 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 			Priority: o.Priority, IPv6: o.From.Addr().Is6(), From: o.From, Action: Unicast, Table: o.Table, SuppressPrefix: -1,
 		})
 	case kernel.Neighbour:
-		s.addNeighbour(o, all)
+		s.addNeighbour(o)
 	case kernel.Socket:
 		if o.NS != HostName {
 			return nil
@@ -102,13 +102,12 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 
 // addNeighbour adds a neighbour or, where it has no address, a static entry of
 // the forwarding database of the bridge that the link is a port of.
-func (s *Space) addNeighbour(o kernel.Neighbour, all kernel.State) {
+func (s *Space) addNeighbour(o kernel.Neighbour) {
 	if o.IP.IsValid() {
 		s.Neighbours = append(s.Neighbours, Neighbour{Dev: o.Dev, IP: o.IP, MAC: o.MAC, State: NeighbourPermanent})
 		return
 	}
-	port, _ := all[kernel.Link{NS: o.NS, Name: o.Dev}.Key()].(kernel.Link)
-	s.Forwarding = append(s.Forwarding, ForwardingEntry{Dev: o.Dev, MAC: o.MAC, Bridge: port.Master, Static: true})
+	s.Forwarding = append(s.Forwarding, ForwardingEntry{Dev: o.Dev, MAC: o.MAC, Bridge: o.Master, Static: true})
 }
 
 // passing reads whom a socket passes on.
@@ -135,6 +134,7 @@ func link(o kernel.Link, all kernel.State) Link {
 	l := Link{
 		Name: o.Name, Type: o.Type, MAC: o.MAC, Up: up, Master: o.Master,
 		PeerNS: o.PeerNS, Peer: o.Peer, Hairpin: o.Hairpin, Isolated: o.Isolated,
+		Locked: o.Locked, Learning: o.Master != "" && !o.Locked,
 	}
 	if o.PeerOf != "" {
 		l.PeerNS, l.Peer = HostName, o.PeerOf

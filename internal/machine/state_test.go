@@ -99,7 +99,7 @@ lo ::1/128`), addresses(host)); diff != "" {
 	if len(host.Tables) != 1 || len(host.Rules) != 6 || len(host.Neighbours) != 1 || host.Listeners != nil {
 		t.Errorf("host %+v", host)
 	}
-	want := machine.Link{Name: "v0", Type: "veth", MAC: "02:00:00:00:00:03", Up: true, Master: "br0", PeerNS: "web", Peer: "eth0", Hairpin: true, Isolated: true}
+	want := machine.Link{Name: "v0", Type: "veth", MAC: "02:00:00:00:00:03", Up: true, Master: "br0", PeerNS: "web", Peer: "eth0", Hairpin: true, Isolated: true, Learning: true}
 	if diff := cmp.Diff(&want, host.Link("v0"), addrs()); diff != "" {
 		t.Errorf("link (-want +got):\n%s", diff)
 	}

@@ -130,6 +130,30 @@ func harms() map[string]func(v *victim) {
 				}
 			})
 		},
+		"guard deleted": func(v *victim) {
+			v.rules(func(_ *nft.Conn, b *nft.Batch) {
+				b.DeleteTable(rules.Table{Family: rules.FamilyNetdev, Name: "towpath"})
+			})
+		},
+		"guard emptied": func(v *victim) {
+			v.rules(func(c *nft.Conn, b *nft.Batch) {
+				sets, err := c.Sets(v.Context(), rules.FamilyNetdev, "towpath")
+				v.check(err)
+				for _, set := range sets {
+					b.FlushSet(set)
+				}
+				b.DeleteDevices(rules.Chain{Family: rules.FamilyNetdev, Table: "towpath", Name: "guard_" + v.device}, []string{v.port})
+			})
+		},
+		"all rules flushed": func(v *victim) {
+			v.rules(func(c *nft.Conn, b *nft.Batch) {
+				tables, err := c.Tables(v.Context(), 0)
+				v.check(err)
+				for _, table := range tables {
+					b.DeleteTable(table)
+				}
+			})
+		},
 		"veth deleted":               func(v *victim) { v.del(v.hostRT, v.port) },
 		"veth deleted inside":        func(v *victim) { v.del(v.insideRT, "eth0") },
 		"veth renamed":               func(v *victim) { v.set(v.hostRT, v.port, rt.LinkChange{Name: &name}) },

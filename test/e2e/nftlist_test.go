@@ -10,7 +10,7 @@ import (
 	"github.com/towpath/towpath/internal/testnet"
 )
 
-// TestPlanIsWhatNftLists: the table in `towpath plan` is the one that nft lists,
+// TestPlanIsWhatNftLists: the tables in `towpath plan` are those that nft lists,
 // line for line, elements sorted and the line of flags aside.
 func TestPlanIsWhatNftLists(t *testing.T) {
 	testnet.Require(t, "nft-binary")
@@ -41,19 +41,22 @@ func TestPlanIsWhatNftLists(t *testing.T) {
 	w.clean()
 }
 
-// sameTable compares the planned table with the listed one.
+// sameTable compares the planned tables with the listed ones.
 func (w *world) sameTable(when string) {
 	w.Helper()
-	listed, err := w.host.Output(w.Context(), "nft", "-s", "list", "table", "inet", "towpath")
-	if err != nil {
-		w.Fatal(err)
-	}
-	planned := tableBlock(w.must("plan"))
-	if !strings.Contains(planned, "chain forward") {
-		w.Fatalf("%s: the plan has no table:\n%s", when, planned)
-	}
-	if diff := cmp.Diff(normal(planned), normal(listed)); diff != "" {
-		w.Errorf("%s: the table differs (-plan +nft):\n%s", when, diff)
+	plan := w.must("plan")
+	for family, chain := range map[string]string{"inet": "chain forward", "netdev": "chain guard_towpath0"} {
+		listed, err := w.host.Output(w.Context(), "nft", "-s", "list", "table", family, "towpath")
+		if err != nil {
+			w.Fatal(err)
+		}
+		planned := tableBlock(plan, family)
+		if !strings.Contains(planned, chain) {
+			w.Fatalf("%s: the plan has no table %s:\n%s", when, family, planned)
+		}
+		if diff := cmp.Diff(normal(planned), normal(listed)); diff != "" {
+			w.Errorf("%s: the table differs (-plan +nft):\n%s", when, diff)
+		}
 	}
 }
 
@@ -66,7 +69,7 @@ func (w *world) sameInside(sandbox string) {
 		w.Fatal(err)
 	}
 	_, plan, _ := strings.Cut(w.must("plan"), "\nnetns "+sandbox+":\n")
-	planned := block(plan, "\ttable netdev towpath {\n")
+	planned := tableBlock(plan, "netdev")
 	if !strings.Contains(planned, "chain resolver") {
 		w.Fatalf("the plan has no table in %s:\n%s", sandbox, plan)
 	}
@@ -75,15 +78,13 @@ func (w *world) sameInside(sandbox string) {
 	}
 }
 
-// tableBlock cuts the host's table out of the plan.
-func tableBlock(plan string) string { return block(plan, "\ttable inet towpath {\n") }
-
-// block cuts a table out of the plan, which indents it by one tab.
-func block(plan, first string) string {
+// tableBlock cuts our table of a family out of the plan, which indents it by one
+// tab.
+func tableBlock(plan, family string) string {
 	var out strings.Builder
 	in := false
 	for line := range strings.Lines(plan) {
-		in = in || line == first
+		in = in || line == "\ttable "+family+" towpath {\n"
 		if in {
 			out.WriteString(strings.TrimPrefix(line, "\t"))
 		}

@@ -77,7 +77,7 @@ func (f *Kernel) Calls() (ops []kernel.Op, reads int) {
 
 // Facts is of a host with an MTU of 1500 and no IPv6.
 func (f *Kernel) Facts(context.Context) (kernel.Facts, error) {
-	return kernel.Facts{UplinkMTU: 1500}, nil
+	return kernel.Facts{UplinkMTU: 1500, Hooks: kernel.HooksByName}, nil
 }
 
 // Watch gives Events.

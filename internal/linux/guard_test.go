@@ -1,0 +1,48 @@
+//go:build linux
+
+package linux_test
+
+import (
+	"testing"
+
+	"github.com/towpath/towpath/internal/kernel"
+)
+
+// TestGuardOnOlderKernels: the plan for a kernel that takes hooks only of links
+// that are there is carried out as well.
+func TestGuardOnOlderKernels(t *testing.T) {
+	h := newHost(t, false)
+	v, _ := h.small()
+	if v.Host.Hooks == kernel.NoHooks {
+		t.Skip("skip: needs Linux 6.4 with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV")
+	}
+	v.Host.Hooks = kernel.HooksOnLinks
+	want := plan(t, v)
+	h.put(nil, want)
+	h.agrees(want)
+	h.put(want, nil)
+	h.agrees(nil)
+}
+
+// TestGuardOfAnUpgrade: what an older daemon left unguarded is guarded while it
+// is in use, and nothing is made anew.
+func TestGuardOfAnUpgrade(t *testing.T) {
+	h := newHost(t, false)
+	v, guarded := h.small()
+	if v.Host.Hooks == kernel.NoHooks {
+		t.Skip("skip: needs Linux 6.4 with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV")
+	}
+	v.Host.Hooks = kernel.NoHooks
+	bare := plan(t, v)
+	h.put(nil, bare)
+	seen := h.see(guarded, true)
+	for _, op := range kernel.Diff(seen, guarded) {
+		if _, isLink := op.Object.(kernel.Link); op.Verb == kernel.Delete || isLink && op.Verb != kernel.Change {
+			t.Errorf("an upgrade does: %s", op)
+		}
+	}
+	h.put(seen, guarded)
+	h.agrees(guarded)
+	h.put(h.see(bare, true), bare)
+	h.agrees(bare)
+}

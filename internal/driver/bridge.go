@@ -3,6 +3,7 @@ package driver
 import (
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/kernel"
@@ -173,6 +174,10 @@ func routes(e *api.Endpoint, v View) []kernel.Object {
 	var objs []kernel.Object
 	for _, v4 := range []bool{true, false} {
 		gw, ok := gateway(e, v4, v)
+		table := policyTable + uint32(e.Index)
+		if !ok && second(e, v) {
+			objs = append(objs, answers(e, v4, table)...)
+		}
 		if !ok {
 			continue
 		}
@@ -184,18 +189,31 @@ func routes(e *api.Endpoint, v View) []kernel.Object {
 			objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: all, Via: gw})
 			continue
 		}
-		table := policyTable + uint32(e.Index)
 		objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: all, Via: gw, Table: table})
-		for _, a := range e.Addresses {
-			if a.Addr().Is4() == v4 {
-				from := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
-				objs = append(objs,
-					kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: a.Masked(), Table: table},
-					kernel.Rule{NS: e.Sandbox, From: from, Table: table, Priority: table})
-			}
+		objs = append(objs, answers(e, v4, table)...)
+	}
+	return objs
+}
+
+// answers sends what comes from the endpoint's addresses by the endpoint.
+func answers(e *api.Endpoint, v4 bool, table uint32) []kernel.Object {
+	var objs []kernel.Object
+	for _, a := range e.Addresses {
+		if a.Addr().Is4() == v4 {
+			from := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
+			objs = append(objs,
+				kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: a.Masked(), Table: table},
+				kernel.Rule{NS: e.Sandbox, From: from, Table: table, Priority: table})
 		}
 	}
 	return objs
+}
+
+// second reports whether the sandbox was on the network before: of two routes to
+// the same prefix the kernel takes the first, by a link that may not send what
+// comes from the address of the other.
+func second(e *api.Endpoint, v View) bool {
+	return slices.ContainsFunc(v.EndpointsOf(e.Sandbox), func(o *api.Endpoint) bool { return o.Network == e.Network && o.Index < e.Index })
 }
 
 // givesDefault: per family the endpoint with the highest priority, ties to the

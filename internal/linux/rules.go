@@ -153,6 +153,28 @@ func countElements(def rules.TableDef) int {
 	return n
 }
 
+func parseSet(s kernel.Set) (rules.Set, error) {
+	family, err := rules.ParseFamily(s.Family)
+	if err != nil {
+		return rules.Set{}, err
+	}
+	key, data, isMap := strings.Cut(s.Type, " : ")
+	set := rules.Set{Family: family, Table: s.Table, Name: s.Name, Map: isMap, KeyType: key, DataType: data}
+	for _, f := range strings.Split(s.Flags, ",") {
+		switch f {
+		case "interval":
+			set.Flags |= rules.SetInterval
+		case "dynamic":
+			set.Flags |= rules.SetDynamic
+		case "constant":
+			set.Flags |= rules.SetConstant
+		case "timeout":
+			set.Flags |= rules.SetTimeout
+		}
+	}
+	return set, nil
+}
+
 func setType(s rules.Set) string {
 	if s.Map {
 		return s.KeyType + " : " + s.DataType

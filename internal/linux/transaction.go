@@ -256,28 +256,6 @@ func (b *transaction) collect(all []nft.Elements, e kernel.Element, places iter.
 	return all, nil
 }
 
-func parseSet(s kernel.Set) (rules.Set, error) {
-	family, err := rules.ParseFamily(s.Family)
-	if err != nil {
-		return rules.Set{}, err
-	}
-	key, data, isMap := strings.Cut(s.Type, " : ")
-	set := rules.Set{Family: family, Table: s.Table, Name: s.Name, Map: isMap, KeyType: key, DataType: data}
-	for _, f := range strings.Split(s.Flags, ",") {
-		switch f {
-		case "interval":
-			set.Flags |= rules.SetInterval
-		case "dynamic":
-			set.Flags |= rules.SetDynamic
-		case "constant":
-			set.Flags |= rules.SetConstant
-		case "timeout":
-			set.Flags |= rules.SetTimeout
-		}
-	}
-	return set, nil
-}
-
 // structure takes hooks away, and adds the ops on tables, chains and sets: chains
 // are emptied before anything is removed, and filled after everything is there.
 func (b *transaction) structure() error {

@@ -93,9 +93,14 @@ func TestFilters(t *testing.T) {
 		{"masquerade towards a bridge", "host", `table ip f { chain c { type nat hook postrouting priority 90; policy accept; oifname "tp-front" masquerade } }`, []question{
 			{"host", "172.20.0.2:80/tcp", api.Delivered, "172.20.0.1:49152 > 172.20.0.2:80", ""},
 		}},
-		{"ingress", "host", `table netdev f { chain c { ` + base + `ingress device "v-web-eth0" priority 0; policy drop; ether saddr 02:00:00:01:00:02 ip saddr 172.20.0.2 accept } }`, []question{
+		{"ingress", "host", `table netdev f { chain c { ` + base + `ingress device "v-web-eth0" priority 0; policy drop; arp operation request accept; ether saddr 02:00:00:01:00:02 ip saddr 172.20.0.2 accept } }`, []question{
 			{"web", "192.0.2.1", api.Delivered, "", ""},
 			{"web", "2001:db8::1", api.Dropped, "", "neighbour discovery of fd00::1: the policy of chain netdev f c"},
+			{"app", "192.0.2.1", api.Delivered, "", ""},
+		}},
+		{"ingress without ARP", "host", `table netdev f { chain c { ` + base + `ingress device "v-web-eth0" priority 0; policy accept; arp saddr ip 172.20.0.2 counter drop comment "mute" } }`, []question{
+			{"web", "192.0.2.1", api.Dropped, "", `neighbour discovery of 172.20.0.1: rule "mute"`},
+			{"app", "172.20.0.2", api.Dropped, "", `neighbour discovery of 172.20.0.2: rule "mute"`},
 			{"app", "192.0.2.1", api.Delivered, "", ""},
 		}},
 		{"egress", "host", `table netdev f { chain c { ` + base + `egress device "eth0" priority 0; policy accept; ip saddr 192.0.2.10 udp dport 80 drop comment "out" } }`, []question{

@@ -131,6 +131,12 @@ func (r *run) leave(at *space, rt machine.Route, p *packet, in string) *fate {
 // arrive takes a packet into the IP layer; hooked says that a bridge has taken
 // it through prerouting already.
 func (r *run) arrive(at *space, in string, p *packet, hooked bool) *fate {
+	if r.reached == "" && r.quiet == 0 {
+		r.reached = at.Name + " " + in
+	}
+	if p.isARP() {
+		return &fate{verdict: api.Delivered, at: at, packet: p}
+	}
 	if in != loopback && p.is6() && (p.src.Addr().IsLoopback() || p.dst.Addr().IsLoopback()) {
 		return r.drop(at, in, api.LayerRoute, p, "the loopback address of IPv6 came in by a link")
 	}
@@ -140,7 +146,7 @@ func (r *run) arrive(at *space, in string, p *packet, hooked bool) *fate {
 		}
 	}
 	// On the loopback a packet keeps the route it was sent with.
-	if in == loopback || p.kind == solicit || p.kind == advertise {
+	if in == loopback || p.kind == solicit || p.kind == advertise || p.kind == other {
 		return r.input(at, in, p, machine.Local)
 	}
 	rt, f := r.routeIn(at, in, p)

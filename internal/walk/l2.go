@@ -6,6 +6,7 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/nft"
 )
 
 // station is a link that takes frames for itself.
@@ -138,6 +139,9 @@ func (r *run) enter(at *space, l *machine.Link, f frame) *fate {
 		return end(at, f.p, api.Lost, "it goes round in circles")
 	}
 	f.p.track, f.p.state, f.p.reverse, f.p.crossing, f.p.port = nil, 0, false, nil, ""
+	if f.p.isARP() {
+		f.p.state = nft.StateUntracked
+	}
 	if e := r.linkHook(at, "ingress", "ingress", f.p, l.Name, ""); e != nil {
 		return e
 	}
@@ -159,19 +163,19 @@ func (r *run) cross(at *space, b, in *machine.Link, f frame) *fate {
 	if !b.Up {
 		return r.drop(at, b.Name, api.LayerBridge, f.p, "bridge %s is down", b.Name)
 	}
-	if in.Locked && !at.knows(b, in, f.from) {
-		return r.drop(at, in.Name, api.LayerBridge, f.p, "port %s is locked, and %s is not an address it is known to have", in.Name, f.from.mac())
-	}
 	if e := r.linkHook(at, "prerouting", bridged+"prerouting", f.p, in.Name, ""); e != nil {
 		return e
 	}
-	hooked := at.bridgeNF(b, f.p.is6())
+	hooked := at.bridgeNF(b, f.p.is6()) && !f.p.isARP()
 	if hooked {
 		f.p.crossing = &crossing{in, f.from}
 		var e *fate
 		if f, e = r.hookBridged(at, b, f); e != nil {
 			return e
 		}
+	}
+	if e := r.unlock(at, b, in, f.p); e != nil {
+		return e
 	}
 	if f.to == (station{at, b}) {
 		if e := r.linkHook(at, "input", bridged+"input", f.p, in.Name, ""); e != nil {
@@ -182,13 +186,16 @@ func (r *run) cross(at *space, b, in *machine.Link, f frame) *fate {
 	return r.bridge(at, b, in, f, hooked)
 }
 
-// knows reports whether a bridge has the sender's MAC behind the port, which a
-// locked port asks for (br_handle_frame_finish). One that is not known passes.
-func (s *space) knows(b, in *machine.Link, from station) bool {
-	mac := from.mac()
-	return mac == "" || slices.ContainsFunc(s.Forwarding, func(e machine.ForwardingEntry) bool {
-		return e.Bridge == b.Name && e.Dev == in.Name && e.MAC == mac && !e.Local
-	})
+// unlock takes a frame in by a locked port if the bridge knows that its sender
+// is behind it (br_handle_frame_finish).
+func (r *run) unlock(at *space, b, in *machine.Link, p *packet) *fate {
+	knows := func(e machine.ForwardingEntry) bool {
+		return e.Bridge == b.Name && e.Dev == in.Name && e.MAC == p.from && !e.Local
+	}
+	if !in.Locked || p.from == "" || slices.ContainsFunc(at.Forwarding, knows) {
+		return nil
+	}
+	return r.drop(at, in.Name, api.LayerBridge, p, "port %s is locked, and %s is not an address it is known to have", in.Name, p.from)
 }
 
 // hookBridged takes a frame through prerouting. A new destination is routed: it
@@ -219,7 +226,7 @@ func (r *run) hookBridged(at *space, b *machine.Link, f frame) (frame, *fate) {
 		next = rt.Via
 	}
 	f.to, e = r.resolve(at, b, next, p, b.Name)
-	p.from, p.to = b.MAC, ""
+	p.to = "" // neigh_hh_bridge leaves the sender's
 	f.from = station{at, b}
 	if e == nil {
 		p.to = f.to.mac()

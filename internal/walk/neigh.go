@@ -95,7 +95,8 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 	if !at.isLocal(asker) {
 		asker = at.source(machine.Route{Dev: l.Name, Type: machine.Unicast}, next)
 	}
-	var found, unknown station
+	var found []station
+	var unknown station
 	silent := "" // why who has the address does not answer
 	r.w.search(at, l, mac == "", func(s station) bool {
 		switch {
@@ -104,9 +105,7 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		case mac == "" && s.silence(next, asker) != "":
 			silent = fmt.Sprintf(" (%s has it, but %s)", s.at.Name, s.silence(next, asker))
 		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next):
-			// Of two that answer the last is believed, which is a matter of luck.
-			r.uncertain = r.uncertain || found.link != nil
-			found = cmp.Or(found, s)
+			found = append(found, s)
 		}
 		return false
 	})
@@ -114,19 +113,20 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 	switch {
 	case isKnown:
 		return known, nil
-	case found.link != nil && mac == "":
-		return found, r.get(at, l, found, next, asker, p)
-	case found.link != nil:
-		return found, nil
+	case len(found) > 0 && mac == "":
+		return r.get(at, l, found, next, asker, p)
+	case len(found) > 0:
+		r.uncertain = r.uncertain || len(found) > 1
+		return found[0], nil
 	case unknown.link != nil && !at.gaveUp(l.Name, next):
 		return unknown, nil
 	case unknown.link != nil: // it may be there by now
 		r.uncertain = true
 	}
 	if in == "" {
-		return found, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s%s: EHOSTUNREACH", l.Name, next, silent)
+		return station{}, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s%s: EHOSTUNREACH", l.Name, next, silent)
 	}
-	return found, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s%s", l.Name, next, silent)
+	return station{}, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s%s", l.Name, next, silent)
 }
 
 // acquaintance is an address that is known on a link.
@@ -135,21 +135,33 @@ type acquaintance struct {
 	ip   netip.Addr
 }
 
-// get asks a station for an address. Who is asked learns who asks
-// (neigh_event_ns), and need not ask for the answer's way.
-func (r *run) get(at *space, l *machine.Link, to station, next, asker netip.Addr, p *packet) *fate {
-	if next.Is6() {
-		if f := r.discover(at, l, to, next, asker); f != nil {
-			dev := ""
-			if f.place == at {
-				dev = l.Name
-			}
-			r.hop(f.place, dev, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: f.reason, Rule: f.rule, Before: new(p.flow())})
-			return f
+// get asks those who would answer for an address. Who is asked learns who asks
+// (neigh_event_ns), and need not ask for the answer's way. Of two answers that
+// come back the last is believed, which is a matter of luck.
+func (r *run) get(at *space, l *machine.Link, all []station, next, asker netip.Addr, p *packet) (station, *fate) {
+	var found station
+	var failure *fate
+	for _, to := range all {
+		f := r.discover(at, l, to, next, asker)
+		switch {
+		case f == nil && found.link != nil:
+			r.uncertain = true
+		case f == nil:
+			found = to
+			r.learned[acquaintance{to.link, asker}] = station{at, l}
+		default:
+			failure = cmp.Or(failure, f)
 		}
 	}
-	r.learned[acquaintance{to.link, asker}] = station{at, l}
-	return nil
+	if found.link != nil {
+		return found, nil
+	}
+	dev := ""
+	if failure.place == at {
+		dev = l.Name
+	}
+	r.hop(failure.place, dev, api.Hop{Layer: api.LayerNeighbour, Action: "drop", Detail: failure.reason, Rule: failure.rule, Before: new(p.flow())})
+	return all[0], failure
 }
 
 // neighbour is the MAC of a neighbour that need not be asked for.
@@ -195,20 +207,18 @@ func (s station) answersFor(a netip.Addr) bool {
 	return false
 }
 
-// discover sends the neighbour solicitation for an IPv6 address and its answer
-// through the hooks: rules that drop ICMPv6 cut IPv6 off.
+// discover sends the question for an address and its answer through the hooks:
+// rules that drop ICMPv6 cut IPv6 off, and so do those that drop ARP with IPv4.
 func (r *run) discover(at *space, l *machine.Link, to station, target, src netip.Addr) *fate {
 	r.quiet++
 	defer func() { r.quiet-- }()
 	bare := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 0) }
-	ask := &packet{
-		proto: nft.ProtoICMPv6, src: bare(src), dst: bare(solicitedNode(target)), ttl: 255, kind: solicit,
-		quoted: nft.Tuple{Dst: bare(target)}, from: l.MAC, to: to.mac(),
+	ask := &packet{proto: protoARP, src: bare(src), dst: bare(target), kind: solicit, from: l.MAC, to: broadcastMAC}
+	if target.Is6() {
+		ask.proto, ask.dst, ask.ttl, ask.to = nft.ProtoICMPv6, bare(solicitedNode(target)), 255, to.mac()
 	}
-	tell := &packet{
-		proto: nft.ProtoICMPv6, src: bare(target), dst: bare(src), ttl: 255, kind: advertise,
-		quoted: nft.Tuple{Dst: bare(target)}, from: to.mac(), to: l.MAC,
-	}
+	tell := &packet{proto: ask.proto, src: bare(target), dst: bare(src), ttl: ask.ttl, kind: advertise, from: to.mac(), to: l.MAC}
+	ask.quoted, tell.quoted = nft.Tuple{Dst: bare(target)}, nft.Tuple{Dst: bare(target)}
 	for _, leg := range []struct {
 		at, by station
 		p      *packet
@@ -227,6 +237,9 @@ func (r *run) discover(at *space, l *machine.Link, to station, target, src netip
 
 // say sends a message of neighbour discovery from a station to another.
 func (r *run) say(from, to station, p *packet) *fate {
+	if p.isARP() { // the chains of family arp are not walked
+		return r.put(from.at, from.link, frame{p, to, from})
+	}
 	for _, hook := range []string{"output", "postrouting"} {
 		if f := r.hook(from.at, hook, p, "", from.link.Name); f != nil {
 			return f

@@ -47,9 +47,19 @@ const (
 	answer                // SYN-ACK, datagram, echo reply
 	reset                 // RST
 	icmpError             // about a packet of the flow
-	solicit               // neighbour solicitation
-	advertise             // neighbour advertisement
+	solicit               // neighbour solicitation, or ARP request
+	advertise             // neighbour advertisement, or ARP reply
+	other                 // another message of ICMP, which nobody answers
 )
+
+// protoARP stands for ARP, which has no number among the protocols of IP.
+const protoARP uint8 = 255
+
+// broadcastMAC is everybody on a link.
+const broadcastMAC = "ff:ff:ff:ff:ff:ff"
+
+// isARP reports whether the packet is none of IP's.
+func (p *packet) isARP() bool { return p.proto == protoARP }
 
 // icmp is a message's type and code.
 type icmp struct{ typ, code uint8 }
@@ -60,6 +70,7 @@ const (
 	echoRequest6, echoReply6 = 128, 129
 	neighbourSolicit         = 135
 	neighbourAdvert          = 136
+	routerAdvert             = 134
 )
 
 // isICMP reports whether the packet has types and no ports.
@@ -94,6 +105,9 @@ func (p *packet) message() icmp {
 // flow is the packet as the api tells of it.
 func (p *packet) flow() api.Flow {
 	f := api.Flow{Proto: protoName(p.proto), Src: p.src.Addr(), Dst: p.dst.Addr()}
+	if p.isARP() {
+		return f
+	}
 	if p.isICMP() {
 		m := p.message()
 		f.ICMPType, f.ICMPCode = m.typ, m.code
@@ -111,7 +125,7 @@ func (p *packet) sender() string { return p.endText(p.src) }
 func (p *packet) receiver() string { return p.endText(p.dst) }
 
 func (p *packet) endText(a netip.AddrPort) string {
-	if p.isICMP() {
+	if p.isICMP() || p.isARP() {
 		return a.Addr().String()
 	}
 	return a.String()
@@ -128,6 +142,8 @@ func protoName(n uint8) string {
 		return "udp"
 	case protoSCTP:
 		return "sctp"
+	case protoARP:
+		return "arp"
 	case nft.ProtoICMP:
 		return "icmp"
 	default:
@@ -182,6 +198,9 @@ const ttlAt4, ttlAt6 = 8, 7
 
 // nft is the packet as the packet filter of s sees it.
 func (p *packet) nft(s *space, in, out string) *nft.Packet {
+	if p.isARP() {
+		return &nft.Packet{IIf: s.device(in), OIf: s.device(out), Mark: p.mark, Protocol: nft.EtherTypeARP, Network: p.arp()}
+	}
 	q := nft.NewPacket(p.proto, p.src, p.dst, p.transport())
 	q.IIf, q.OIf, q.Mark, q.FIB = s.device(in), s.device(out), p.mark, s.fib(p, in, out)
 	ttl := ttlAt4
@@ -206,12 +225,31 @@ func (p *packet) nft(s *space, in, out string) *nft.Packet {
 	return q
 }
 
+// arp is the message (RFC 826): for Ethernet and IPv4, who asks or tells, and of whom.
+func (p *packet) arp() []byte {
+	h := []byte{0, 1, 8, 0, 6, 4, 0, 1}
+	if p.kind == advertise {
+		h[7] = 2
+	}
+	from, _ := machine.ParseMAC(p.from)
+	src, dst := p.src.Addr().As4(), p.dst.Addr().As4()
+	h = append(append(h, from[:]...), src[:]...)
+	to := [6]byte{}
+	if p.kind == advertise {
+		to, _ = machine.ParseMAC(p.to)
+	}
+	return append(append(h, to[:]...), dst[:]...)
+}
+
 // link is the Ethernet header; zeros stand for an address that is not known.
 func (p *packet) link() []byte {
 	from, _ := machine.ParseMAC(p.from)
 	to, _ := machine.ParseMAC(p.to)
 	typ := nft.EtherTypeIPv4
-	if p.is6() {
+	switch {
+	case p.isARP():
+		typ = nft.EtherTypeARP
+	case p.is6():
 		typ = nft.EtherTypeIPv6
 	}
 	return binary.BigEndian.AppendUint16(append(to[:], from[:]...), typ)
@@ -220,6 +258,9 @@ func (p *packet) link() []byte {
 // absorb takes over what rules wrote into the packet.
 func (p *packet) absorb(q *nft.Packet) {
 	p.mark = q.Mark
+	if p.isARP() {
+		return
+	}
 	h, from, to, ttl, size := q.Network, 12, 16, ttlAt4, 4
 	if p.is6() {
 		from, to, ttl, size = 8, 24, ttlAt6, 16

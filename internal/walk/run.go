@@ -42,9 +42,10 @@ type run struct {
 	packet    nft.Tuple // the request as it was sent
 	conns     map[string][]*tracked
 	learned   map[acquaintance]station
-	quiet     int  // above 0: hops are of a packet that only helps this one
-	uncertain bool // something was drawn by lot
-	crossed   int  // links so far, against loops of bridges
+	quiet     int    // above 0: hops are of a packet that only helps this one
+	uncertain bool   // something was drawn by lot
+	crossed   int    // links so far, against loops of bridges
+	reached   string // namespace and link by which the packet first came to a stack
 }
 
 // fate is how one leg of a walk ends.

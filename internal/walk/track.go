@@ -50,7 +50,7 @@ func known(s *space) []*tracked {
 func (r *run) follow(at *space, name string, p *packet, dev string) *fate {
 	switch {
 	case p.state != 0:
-	case p.kind == solicit || p.kind == advertise:
+	case p.kind == solicit || p.kind == advertise || p.kind == other:
 		p.state = nft.StateUntracked // nf_conntrack_icmpv6_error
 	case p.kind == icmpError:
 		r.followError(at, p)

@@ -3,6 +3,8 @@ package differential
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"pgregory.net/rapid"
 
@@ -32,6 +34,8 @@ type spec struct {
 type networkSpec struct {
 	V4, V6, Internal, ICC bool
 	Mode                  string
+	// Guard is what checks its containers: "chain", "ports", both or none.
+	Guard string
 }
 
 // publication leads from a port of the host to one of a sandbox.
@@ -51,6 +55,11 @@ const (
 	published            = 8000
 )
 
+// What checks the containers of a network.
+const (
+	guardBoth, guardChain, guardPorts, guardNone = "both", "chain", "ports", "none"
+)
+
 func drawSpec(t *rapid.T) spec {
 	flip := func(label string) bool { return rapid.Bool().Draw(t, label) }
 	var s spec
@@ -61,6 +70,7 @@ func drawSpec(t *rapid.T) spec {
 		if n.Internal {
 			n.Mode = rapid.SampledFrom([]string{api.GatewayNAT, api.GatewayIsolated}).Draw(t, "mode")
 		}
+		n.Guard = rapid.SampledFrom([]string{guardBoth, guardBoth, guardChain, guardPorts, guardNone}).Draw(t, "guard")
 		s.Networks = append(s.Networks, n)
 	}
 	one := rapid.IntRange(0, len(s.Networks)-1)
@@ -129,6 +139,9 @@ func (s *spec) view(facts kernel.Facts) driver.View {
 		net := &api.Network{
 			Name: name, Driver: api.DriverBridge, Device: "tp-" + name, MAC: fmt.Sprintf("02:00:00:00:00:%02x", i),
 			Internal: n.Internal, ICC: n.ICC, GatewayMode: n.Mode,
+		}
+		if n.Guard == guardNone {
+			net.Options = map[string]string{api.OptionSpoofGuard: "off"}
 		}
 		if n.V4 {
 			net.Subnets = append(net.Subnets, subnet("172.20.%d.1/24", i))
@@ -203,13 +216,35 @@ func (s *spec) plan(facts kernel.Facts) (kernel.State, error) {
 			return nil, err
 		}
 	}
-	// Whom a daemon would pass on by hand is not a matter of the kernel: here
-	// sockets hold, and nobody listens behind them.
 	for k, o := range want {
-		if s, ok := o.(kernel.Socket); ok {
-			s.To, s.From = netip.AddrPort{}, ""
-			want[k] = s
+		switch o := o.(type) {
+		case kernel.Socket:
+			// Whom a daemon would pass on by hand is not a matter of the kernel: here
+			// sockets hold, and nobody listens behind them.
+			o.To, o.From = netip.AddrPort{}, ""
+			want[k] = o
+		case kernel.Link:
+			o.Locked = o.Locked && s.guard(o.Master) != guardChain
+			want[k] = o
+		case kernel.Hook:
+			if s.guard(strings.TrimPrefix(o.Chain, "guard_")) == guardPorts {
+				delete(want, k)
+			}
 		}
 	}
 	return want, nil
+}
+
+// twice reports whether a sandbox is on the same network twice.
+func (s *spec) twice() bool {
+	return slices.ContainsFunc(s.Sandboxes, func(on []int) bool { return len(on) == 2 && on[0] == on[1] })
+}
+
+// guard is what checks the containers of a network, by its bridge.
+func (s *spec) guard(device string) string {
+	var i int
+	if n, _ := fmt.Sscanf(device, "tp-n%d", &i); n == 1 {
+		return s.Networks[i].Guard
+	}
+	return ""
 }

@@ -34,6 +34,8 @@ type world struct {
 	holder holder
 	// seen walks through what is there, as it is read back from the kernel.
 	seen *walk.Walker
+	// senders are sockets for whole frames, by namespace and link.
+	senders map[string]*os.File
 }
 
 // newWorld makes the namespaces and applies the plan as the daemon does.

@@ -36,7 +36,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec api.NetworkSpec, dry bo
 	}
 	e.Tell(api.Event{Kind: "network", Name: spec.Name, Action: "create"})
 	n := e.network(out.view, spec.Name)
-	n.Warnings = e.warn(ctx, out.view, []string{n.Name})
+	n.Warnings = append(e.unguarded(&n), e.warn(ctx, out.view, []string{n.Name})...)
 	return n, nil, nil
 }
 

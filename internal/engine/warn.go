@@ -64,6 +64,15 @@ func (e *Engine) warn(ctx context.Context, v driver.View, networks []string, ids
 	return firewall.Warnings(found)
 }
 
+// unguarded says when what containers send is not checked, though it should be.
+func (e *Engine) unguarded(n *api.Network) []string {
+	if !n.SpoofGuard() || e.loop.Facts().Hooks != kernel.NoHooks {
+		return nil
+	}
+	return []string{fmt.Sprintf("what containers of network %s send is not checked, so one can pass for another: "+
+		"that needs Linux 6.4 with CONFIG_NETFILTER_INGRESS and CONFIG_NF_TABLES_NETDEV", n.Name)}
+}
+
 // seen is a network as the chains of others see it.
 func (e *Engine) seen(n *api.Network) firewall.Network {
 	h := e.loop.Facts()

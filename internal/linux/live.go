@@ -44,10 +44,10 @@ func (k *Kernel) Live(ctx context.Context, sandbox string, hostLinks []string) (
 	if _, err := l.addLinks(ctx, kernel.Host, s.host, hostLinks); err != nil {
 		return nil, err
 	}
-	if l.Chains, err = chainLines(ctx, s.host, kernel.Host); err != nil {
+	if l.Chains, err = chainLines(ctx, s.host, kernel.Host, hostLinks); err != nil {
 		return nil, err
 	}
-	inside, err := chainLines(ctx, sp, sandbox)
+	inside, err := chainLines(ctx, sp, sandbox, nil)
 	if err != nil && !errors.Is(err, nft.ErrTooMuch) {
 		return nil, err
 	}

@@ -197,8 +197,8 @@ func setFlags(s rules.Set) string {
 }
 
 // chainLines are the rules of our chains in a namespace with the kernel's
-// counters.
-func chainLines(ctx context.Context, sp *space, ns string) ([]string, error) {
+// counters; of those that only links of the host meet, the ones of some links.
+func chainLines(ctx context.Context, sp *space, ns string, links []string) ([]string, error) {
 	lines := []string{}
 	for _, f := range ownFamilies(ns) {
 		c, err := sp.rules()
@@ -213,6 +213,9 @@ func chainLines(ctx context.Context, sp *space, ns string) ([]string, error) {
 			return nil, err
 		}
 		for _, c := range def.Chains {
+			if ns == kernel.Host && f == rules.FamilyNetdev && !slices.ContainsFunc(links, func(l string) bool { return slices.Contains(c.Devices, l) }) {
+				continue
+			}
 			for _, r := range c.Rules {
 				lines = append(lines, fmt.Sprintf("%s: %s %s %s handle %d: %s", ns, f, tableName, c.Name, r.Handle, counted(r)))
 			}

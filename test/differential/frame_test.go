@@ -179,18 +179,15 @@ func (w *world) forgeriesBetween(from, to neighbour, mac string) []forgery {
 func (f forgery) bytes() []byte {
 	dst, _ := machine.ParseMAC(f.DstMAC)
 	src, _ := machine.ParseMAC(f.SrcMAC)
-	b := append(append([]byte{}, dst[:]...), src[:]...)
 	if f.Proto == "arp" {
-		b = append(b, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2)
-		sip, dip := f.Src.Addr().As4(), f.Dst.Addr().As4()
-		b = append(append(append(b, src[:]...), sip[:]...), append(dst[:], dip[:]...)...)
-		return append(b, 0, 0, byte(f.id>>8), byte(f.id))
+		arp := testnet.ARPReply(src, f.Src.Addr(), dst, f.Dst.Addr())
+		return testnet.Ethernet(dst, src, unix.ETH_P_ARP, append(arp, 0, 0, byte(f.id>>8), byte(f.id)))
 	}
 	proto, l4 := f.transport()
 	if f.Src.Addr().Is4() {
-		return append(append(b, 8, 0), ipv4(proto, f.Src.Addr(), f.Dst.Addr(), l4)...)
+		return testnet.Ethernet(dst, src, unix.ETH_P_IP, testnet.IPv4(proto, f.Src.Addr(), f.Dst.Addr(), l4))
 	}
-	return append(append(b, 0x86, 0xdd), ipv6(proto, f.Src.Addr(), f.Dst.Addr(), f.hops(), l4)...)
+	return testnet.Ethernet(dst, src, unix.ETH_P_IPV6, testnet.IPv6(proto, f.hops(), f.Src.Addr(), f.Dst.Addr(), l4))
 }
 
 // hops: neighbour discovery is only believed with 255, which no router lets by.
@@ -215,7 +212,7 @@ func (f forgery) transport() (byte, []byte) {
 		return unix.IPPROTO_TCP, append(b, 0, 0, 0, 0, 5<<4, 2, 1, 0, 0, 0, 0, 0)
 	case "na":
 		target := f.Target.As16()
-		// Above the number are the flags; the option is of no known type.
+		// Before the number are the flags.
 		b = []byte{136, 0, 0, 0, 0x20, 0, byte(f.id >> 8), byte(f.id)}
 		return unix.IPPROTO_ICMPV6, append(b, target[:]...)
 	case "ra":
@@ -227,54 +224,6 @@ func (f forgery) transport() (byte, []byte) {
 		return unix.IPPROTO_ICMPV6, b
 	}
 	return unix.IPPROTO_ICMP, b
-}
-
-// sum16 adds up 16-bit words, of an odd number of bytes with a zero behind.
-func sum16(sum uint32, b []byte) uint32 {
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(b[i])<<8 | uint32(b[i+1])
-	}
-	if len(b)%2 == 1 {
-		sum += uint32(b[len(b)-1]) << 8
-	}
-	return sum
-}
-
-func fold(sum uint32) uint16 {
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
-}
-
-// checksummed fills in the checksum of a transport header.
-func checksummed(proto byte, src, dst netip.Addr, l4 []byte) []byte {
-	at := map[byte]int{unix.IPPROTO_UDP: 6, unix.IPPROTO_TCP: 16, unix.IPPROTO_ICMP: 2, unix.IPPROTO_ICMPV6: 2}[proto]
-	sum := sum16(0, l4)
-	if proto != unix.IPPROTO_ICMP { // which has no pseudo-header
-		sum = sum16(sum16(sum, src.AsSlice()), dst.AsSlice()) + uint32(proto) + uint32(len(l4))
-	}
-	binary.BigEndian.PutUint16(l4[at:], fold(sum))
-	return l4
-}
-
-func ipv4(proto byte, src, dst netip.Addr, l4 []byte) []byte {
-	h := make([]byte, 20, 20+len(l4))
-	h[0], h[8], h[9] = 0x45, 64, proto
-	binary.BigEndian.PutUint16(h[2:], uint16(20+len(l4)))
-	copy(h[12:], src.AsSlice())
-	copy(h[16:], dst.AsSlice())
-	binary.BigEndian.PutUint16(h[10:], fold(sum16(0, h)))
-	return append(h, checksummed(proto, src, dst, l4)...)
-}
-
-func ipv6(proto byte, src, dst netip.Addr, hops byte, l4 []byte) []byte {
-	h := make([]byte, 40, 40+len(l4))
-	h[0], h[6], h[7] = 0x60, proto, hops
-	binary.BigEndian.PutUint16(h[4:], uint16(len(l4)))
-	copy(h[8:], src.AsSlice())
-	copy(h[24:], dst.AsSlice())
-	return append(h, checksummed(proto, src, dst, l4)...)
 }
 
 // numberOf is the number in a frame that was seen; false if it has none of ours.

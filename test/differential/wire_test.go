@@ -14,7 +14,6 @@ import (
 
 	"github.com/towpath/towpath/internal/linux/nft"
 	rules "github.com/towpath/towpath/internal/nft"
-	"github.com/towpath/towpath/internal/testnet"
 )
 
 // compareFrames sends the world's forgeries and tells each difference. What is
@@ -149,29 +148,10 @@ func (t *taps) await(want map[uint16]string) {
 	}
 }
 
-// packetSocket opens a socket for whole frames on a link.
-func (w *world) packetSocket(ns *testnet.NS, dev string) *os.File {
-	w.Helper()
-	l, err := ns.Conn(w).LinkByName(w.Context(), dev)
-	w.must(err)
-	var f *os.File
-	ns.Do(w, func() error {
-		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00)
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return os.NewSyscallError("socket", err)
-		}
-		f = os.NewFile(uintptr(fd), ns.Name+" "+dev)
-		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Index}))
-	})
-	w.Cleanup(func() { f.Close() })
-	return f
-}
-
 // tap notes the frames that come in by a link and are for it.
 func (w *world) tap(t *taps, name, dev string) {
 	w.Helper()
-	f := w.packetSocket(w.spaces[name], dev)
+	f := w.spaces[name].Packets(w, dev)
 	raw, err := f.SyscallConn()
 	w.must(err)
 	go func() {
@@ -218,7 +198,7 @@ func (w *world) put(f forgery) {
 		w.senders = map[string]*os.File{}
 	}
 	if w.senders[key] == nil {
-		w.senders[key] = w.packetSocket(w.spaces[f.From], f.Link)
+		w.senders[key] = w.spaces[f.From].Packets(w, f.Link)
 	}
 	_, err := w.senders[key].Write(f.bytes())
 	w.must(err)

@@ -16,6 +16,8 @@ import (
 type Kernel struct {
 	// Events are what Watch gives.
 	Events chan kernel.Event
+	// Hooks is what Facts says of them.
+	Hooks kernel.HookSupport
 
 	mu     sync.Mutex
 	state  kernel.State
@@ -28,6 +30,7 @@ type Kernel struct {
 func New() *Kernel {
 	return &Kernel{
 		Events: make(chan kernel.Event),
+		Hooks:  kernel.HooksByName,
 		state:  kernel.NewState(kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/ip_forward", Value: "0"}),
 		refuse: func(kernel.Op) error { return nil },
 	}
@@ -77,7 +80,7 @@ func (f *Kernel) Calls() (ops []kernel.Op, reads int) {
 
 // Facts is of a host with an MTU of 1500 and no IPv6.
 func (f *Kernel) Facts(context.Context) (kernel.Facts, error) {
-	return kernel.Facts{UplinkMTU: 1500, Hooks: kernel.HooksByName}, nil
+	return kernel.Facts{UplinkMTU: 1500, Hooks: f.Hooks}, nil
 }
 
 // Watch gives Events.

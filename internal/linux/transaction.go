@@ -259,6 +259,13 @@ func (b *transaction) collect(all []nft.Elements, e kernel.Element, places iter.
 // structure takes hooks away, and adds the ops on tables, chains and sets: chains
 // are emptied before anything is removed, and filled after everything is there.
 func (b *transaction) structure() error {
+	// To take a table over comes first: the kernel refuses it behind the removal
+	// of a base chain or of a hook (nft_table_pending_update).
+	for _, op := range b.ops {
+		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Change {
+			b.AddTable(parseTable(t))
+		}
+	}
 	if err := b.hooks(kernel.Delete); err != nil {
 		return err
 	}
@@ -293,7 +300,9 @@ func (b *transaction) order(verb kernel.Verb) []kernel.Kind {
 func (b *transaction) part(op kernel.Op) error {
 	switch o := op.Object.(type) {
 	case kernel.Table:
-		b.AddTable(parseTable(o))
+		if op.Verb == kernel.Create {
+			b.AddTable(parseTable(o))
+		}
 		if o.NS != kernel.Host && op.Verb == kernel.Create && !b.removes(o) {
 			// What the tenant may have put there under our name was not read.
 			b.DeleteTable(parseTable(o))

@@ -165,7 +165,7 @@ func TestHooksDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/firewalls.md")
 	w.check(err)
 	rows := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\S+)` \\|").FindAllStringSubmatch(string(doc), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `?([\\w-]+)`?(?: \\(-?\\d+\\))? \\|").FindAllStringSubmatch(string(doc), -1) {
 		rows[m[1]+" "+m[2]] = true
 	}
 	chains := map[string]bool{}

@@ -54,7 +54,7 @@ func (w *world) sameTable(when string) {
 		if !strings.Contains(planned, chain) {
 			w.Fatalf("%s: the plan has no table %s:\n%s", when, family, planned)
 		}
-		if diff := cmp.Diff(normal(planned), normal(listed)); diff != "" {
+		if diff := cmp.Diff(byBlock(planned), byBlock(listed)); diff != "" {
 			w.Errorf("%s: the table differs (-plan +nft):\n%s", when, diff)
 		}
 	}
@@ -93,6 +93,15 @@ func tableBlock(plan, family string) string {
 		}
 	}
 	return out.String()
+}
+
+// byBlock is a listing by set and chain, sorted: nft lists them as they were made.
+func byBlock(table string) []string {
+	blocks := strings.Split(strings.TrimSuffix(strings.Join(normal(table), "\n"), "\n}"), "\n\n")
+	first, rest, _ := strings.Cut(blocks[0], "\n")
+	blocks[0] = rest
+	slices.Sort(blocks)
+	return append([]string{first}, blocks...)
 }
 
 // normal is a listing by the line, with the elements of a set sorted, one a

@@ -46,3 +46,23 @@ func TestGuardOfAnUpgrade(t *testing.T) {
 	h.put(h.see(bare, true), bare)
 	h.agrees(bare)
 }
+
+// TestTakeOverWithHooks: after a new start the tables are taken over in the same
+// pass in which hooks and a network's chain come and go.
+func TestTakeOverWithHooks(t *testing.T) {
+	h := newHost(t, true)
+	v, all := h.small()
+	if v.Host.TableFlags == "" || v.Host.Hooks == kernel.NoHooks {
+		t.Skip("skip: needs table flags owner and persist, and hooks of family netdev: this kernel has none")
+	}
+	lone := h.view()
+	addNetwork(lone, "front", 0, true)
+	less := plan(t, lone)
+	for _, step := range []struct{ have, want kernel.State }{{all, less}, {less, all}} {
+		h.put(h.see(step.have, true), step.have)
+		must(t, h.Close())
+		h.open(true)
+		h.put(h.see(step.want, true), step.want)
+		h.agrees(step.want)
+	}
+}

@@ -78,6 +78,9 @@ func (k *Kernel) change(ctx context.Context, c *nft.Conn, ops []kernel.Op) error
 // commit carries the ops out, at once if the socket takes a transaction that
 // large.
 func (b *transaction) commit(ctx context.Context, c *nft.Conn) error {
+	if err := b.takeOver(ctx, c); err != nil {
+		return err
+	}
 	if err := b.sort(ctx, c); err != nil {
 		return err
 	}
@@ -94,6 +97,19 @@ func (b *transaction) commit(ctx context.Context, c *nft.Conn) error {
 		return b.inParts(ctx, c)
 	}
 	return err
+}
+
+// takeOver changes the flags of tables, in a transaction of its own: the kernel
+// refuses it beside the removal of base chains and changes of hooks
+// (nft_table_pending_update, __NFT_TABLE_F_UPDATE).
+func (b *transaction) takeOver(ctx context.Context, c *nft.Conn) error {
+	var first nft.Batch
+	for _, op := range b.ops {
+		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Change {
+			first.AddTable(parseTable(t))
+		}
+	}
+	return c.Commit(ctx, &first)
 }
 
 // inParts is for a socket whose buffer cannot be raised (net.core.wmem_max holds
@@ -259,13 +275,6 @@ func (b *transaction) collect(all []nft.Elements, e kernel.Element, places iter.
 // structure takes hooks away, and adds the ops on tables, chains and sets: chains
 // are emptied before anything is removed, and filled after everything is there.
 func (b *transaction) structure() error {
-	// To take a table over comes first: the kernel refuses it behind the removal
-	// of a base chain or of a hook (nft_table_pending_update).
-	for _, op := range b.ops {
-		if t, ok := op.Object.(kernel.Table); ok && op.Verb == kernel.Change {
-			b.AddTable(parseTable(t))
-		}
-	}
 	if err := b.hooks(kernel.Delete); err != nil {
 		return err
 	}

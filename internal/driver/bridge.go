@@ -176,7 +176,7 @@ func routes(e *api.Endpoint, v View) []kernel.Object {
 		gw, ok := gateway(e, v4, v)
 		table := policyTable + uint32(e.Index)
 		if !ok && second(e, v) {
-			objs = append(objs, answers(e, v4, table)...)
+			objs = append(objs, ownRoutes(e, v4, table)...)
 		}
 		if !ok {
 			continue
@@ -190,13 +190,13 @@ func routes(e *api.Endpoint, v View) []kernel.Object {
 			continue
 		}
 		objs = append(objs, kernel.Route{NS: e.Sandbox, Dev: e.Ifname, Dst: all, Via: gw, Table: table})
-		objs = append(objs, answers(e, v4, table)...)
+		objs = append(objs, ownRoutes(e, v4, table)...)
 	}
 	return objs
 }
 
-// answers sends what comes from the endpoint's addresses by the endpoint.
-func answers(e *api.Endpoint, v4 bool, table uint32) []kernel.Object {
+// ownRoutes send what comes from the endpoint's addresses by the endpoint.
+func ownRoutes(e *api.Endpoint, v4 bool, table uint32) []kernel.Object {
 	var objs []kernel.Object
 	for _, a := range e.Addresses {
 		if a.Addr().Is4() == v4 {

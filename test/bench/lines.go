@@ -292,12 +292,17 @@ func publishMany(ctx context.Context, d *daemon, more int) error {
 	return err
 }
 
-// newMates is two containers of one network of a daemon.
-func newMates(ctx context.Context, d *daemon) (*line, error) {
-	l := &line{name: "two containers of a network"}
+// newMates is two containers of one network of a daemon, which checks what they
+// send or does not.
+func newMates(ctx context.Context, d *daemon, guard string) (*line, error) {
+	l := &line{name: "two containers of a network, spoof guard " + guard}
+	spec := api.NetworkSpec{Name: "guard-" + guard, Options: map[string]string{api.OptionSpoofGuard: guard}}
+	if _, err := d.clients[0].CreateNetwork(ctx, spec); err != nil {
+		return l, err
+	}
 	var ns [2]*os.File
-	for i, name := range []string{"left", "right"} {
-		s, err := d.create(ctx, d.clients[0], name)
+	for i, name := range []string{"left-" + guard, "right-" + guard} {
+		s, err := d.clients[0].CreateSandbox(ctx, api.SandboxSpec{Name: name, Networks: []api.EndpointSpec{{Network: spec.Name}}}, nil)
 		if err != nil {
 			return l, err
 		}

@@ -38,7 +38,7 @@ func knownOptions() map[string]option {
 		"com.docker.network.container_iface_prefix":      {only: []string{"eth"}},
 		api.OptionDNSFrom:                                {kept: true},
 		api.OptionDNSForward:                             {kept: true},
-		api.OptionSpoofGuard:                             {only: []string{"on", "off"}},
+		api.OptionSpoofGuard:                             {kept: true},
 		"mtu":                                            {flag: "mtu"},
 		"isolate":                                        {only: []string{"true", "strict"}},
 		"mode":                                           {only: []string{"managed"}},

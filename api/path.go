@@ -194,3 +194,25 @@ type PathQuery struct {
 	// Desired walks what is wanted, not what is there.
 	Desired bool `json:"desired,omitzero"`
 }
+
+// Probe is one packet that was sent: the path it should have taken beside the
+// one it was seen to take.
+type Probe struct {
+	Verdict Verdict `json:"verdict"`
+	// Answered: an answer came back, be it a refusal or not.
+	Answered  bool    `json:"answered"`
+	RTTMicros float64 `json:"rttMicros"`
+	Expected  Path    `json:"expected"`
+	Actual    Path    `json:"actual"`
+	// FirstDifference is the first hop of Expected that Actual does not have, of
+	// those that its level can know; nil: there is none.
+	FirstDifference *int   `json:"firstDifference"`
+	Fix             string `json:"fix"`
+}
+
+// ProbeQuery asks for one packet.
+type ProbeQuery struct {
+	PathQuery
+	// Connect makes a whole TCP handshake, not only its first packet.
+	Connect bool `json:"connect,omitzero"`
+}

@@ -12,6 +12,20 @@ import (
 // Explain is the way that a packet should take, by the state of the kernel.
 // Nothing is sent.
 func (c *Client) Explain(ctx context.Context, q api.PathQuery) (api.Path, error) {
+	var p api.Path
+	err := c.do(ctx, request{method: http.MethodGet, path: "/v1/explain", query: pathValues(q), out: &p})
+	return p, err
+}
+
+// Probe sends one packet, and is the way that it took beside the one it should
+// have taken.
+func (c *Client) Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error) {
+	var p api.Probe
+	err := c.do(ctx, request{method: http.MethodPost, path: "/v1/probe", in: q, out: &p})
+	return p, err
+}
+
+func pathValues(q api.PathQuery) url.Values {
 	v := url.Values{"from": {q.From}, "to": {q.To}}
 	if q.Family != 0 {
 		v.Set("family", strconv.Itoa(q.Family))
@@ -22,7 +36,5 @@ func (c *Client) Explain(ctx context.Context, q api.PathQuery) (api.Path, error)
 	if q.Desired {
 		v.Set("desired", "true")
 	}
-	var p api.Path
-	err := c.do(ctx, request{method: http.MethodGet, path: "/v1/explain", query: v, out: &p})
-	return p, err
+	return v
 }

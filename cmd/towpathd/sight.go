@@ -56,11 +56,15 @@ func (s *sight) held(l machine.Listener) bool {
 // look reads the machine; everything, or what counts packets only. A daemon that
 // stands for a part of a machine looks at what is linked to that part.
 func (s *sight) look(ctx context.Context, everything bool) (machine.Host, error) {
+	return look.Machine(ctx, s.looking(everything))
+}
+
+func (s *sight) looking(everything bool) look.Config {
 	c := look.Config{Self: s.self, RunDir: s.runDir, All: engines.IsMachine(), Owners: everything, Held: s.held, Limits: look.DefaultLimits()}
 	if !everything {
 		c.Limits.Connections = 0
 	}
-	return look.Machine(ctx, c)
+	return c
 }
 
 // names are those of the namespaces, by what the engines have written down.

@@ -47,6 +47,15 @@ func (m *Machine) annotate(path *api.Path, p *planned) {
 	}
 }
 
+// Annotate adds to a path that was seen what people call things, and what to do
+// about a rule that ended it.
+func (m *Machine) Annotate(path *api.Path) {
+	end := func(p api.Party) party {
+		return party{name: p.Name, space: p.NS, sandbox: m.sandbox(p.NS), addr: p.Addr}
+	}
+	m.annotate(path, &planned{host: m.Host, from: end(path.From), to: end(path.To)})
+}
+
 // owner says whose a namespace is, if it is neither the host nor a sandbox.
 func (m *Machine) owner(space string) string {
 	s := m.Host.Space(space)

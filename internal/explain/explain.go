@@ -23,6 +23,9 @@ type Machine struct {
 	Sandboxes    []api.Sandbox
 	Networks     []api.Network
 	Publications []api.Publication
+	// Port is the source port, of an echo the identifier, that the packet has; 0:
+	// one that stands for any.
+	Port uint16
 	// Resolve asks the resolver of a sandbox for a name; nil, or an answer
 	// without a line: what is known of networks decides.
 	Resolve func(sandbox, name string) Answer
@@ -92,14 +95,14 @@ func (m *Machine) plan(q api.PathQuery, t Target) (*planned, error) {
 	}
 	p.question = walk.Question{
 		From: from.space, Proto: t.Proto, Size: q.Size, Dst: netip.AddrPortFrom(p.to.addr, t.Port),
-		Src: netip.AddrPortFrom(from.addr, 0),
+		Src: netip.AddrPortFrom(from.addr, m.Port),
 	}
 	if from.space == "" {
 		return p, m.fromOutside(p)
 	}
 	if from.addr.IsValid() && from.addr.Is4() != p.to.addr.Is4() {
 		// The sender was named by an address, and has others.
-		p.question.Src = netip.AddrPort{}
+		p.question.Src = netip.AddrPortFrom(netip.Addr{}, m.Port)
 	}
 	return p, nil
 }

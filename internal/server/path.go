@@ -16,6 +16,24 @@ func (s *service) explain(r *http.Request, p params) (answer, error) {
 	return ok(path), err
 }
 
+func (s *service) probe(r *http.Request, _ params) (answer, error) {
+	q, err := decode[api.ProbeQuery](r)
+	if err != nil {
+		return answer{}, err
+	}
+	switch {
+	case q.From == "" || q.To == "":
+		return answer{}, api.Errorf(api.Invalid, "a source and a destination must be given").WithFix(`send {"from":"web","to":"db:5432"}`)
+	case q.Family != 0 && q.Family != 4 && q.Family != 6:
+		return answer{}, api.Errorf(api.Invalid, "family %d is neither 4 nor 6", q.Family)
+	case q.Size != 0 || q.Desired:
+		return answer{}, api.Errorf(api.Unsupported, "a probe is one small packet through what is there: it has no size and no desired").
+			WithFix("ask explain")
+	}
+	p, err := s.Sight.Probe(r.Context(), q)
+	return ok(p), err
+}
+
 // largestPacket is what an IP packet can hold, RFC 791.
 const largestPacket = 65535
 

@@ -19,6 +19,8 @@ type Sight interface {
 	Doctor(ctx context.Context, over time.Duration, fix *api.Fix) (api.Diagnosis, error)
 	// Explain is the way that a packet should take; nothing is sent.
 	Explain(ctx context.Context, q api.PathQuery) (api.Path, error)
+	// Probe sends one packet and tells its way.
+	Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error)
 	// Reach is who can reach whom; names and port narrow it down, "" and 0 do not.
 	Reach(ctx context.Context, from, to string, port uint16) (api.Reach, error)
 }
@@ -36,6 +38,7 @@ func (s *service) sightRoutes() []route {
 		{"GET", "/v1/doctor", "doctor", []string{"over"}, s.doctor, nil},
 		{"POST", "/v1/doctor", "doctor", []string{"over"}, s.cure, nil},
 		{"GET", "/v1/explain", "explain", []string{"from", "to", "family", "size", "desired"}, s.explain, nil},
+		{"POST", "/v1/probe", "probe", nil, s.probe, nil},
 		{"GET", "/v1/reach", "reach", []string{"from", "to", "port"}, s.reach, nil},
 	}
 }

@@ -32,6 +32,10 @@ func (told) Explain(_ context.Context, q api.PathQuery) (api.Path, error) {
 	return api.Path{Reason: fmt.Sprint(q)}, nil
 }
 
+func (told) Probe(_ context.Context, q api.ProbeQuery) (api.Probe, error) {
+	return api.Probe{Fix: fmt.Sprint(q)}, nil
+}
+
 func TestSight(t *testing.T) {
 	h := server.New(server.Config{Engine: servertest.New(), Sight: told{}, Log: slog.New(slog.DiscardHandler)})
 	for _, c := range []struct {
@@ -51,6 +55,10 @@ func TestSight(t *testing.T) {
 		{"GET", "/v1/explain?from=web", "", 400, `a source and a destination must be given`},
 		{"GET", "/v1/explain?from=web&to=db&family=5", "", 400, `is neither 4 nor 6`},
 		{"GET", "/v1/explain?from=web&to=db&size=27", "", 400, `is no number of bytes from 28 to 65535`},
+		{"POST", "/v1/probe", `{"from":"web","to":"db:80","connect":true}`, 200, `"fix":"{{web db:80 0 0 false} true}"`},
+		{"POST", "/v1/probe", `{"from":"web"}`, 400, `a source and a destination must be given`},
+		{"POST", "/v1/probe", `{"from":"web","to":"db","family":5}`, 400, `is neither 4 nor 6`},
+		{"POST", "/v1/probe", `{"from":"web","to":"db","size":1500}`, 501, `has no size`},
 		{"GET", "/v1/reach?port=0", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?port=65536", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?form=web", "", 400, `parameter \"form\" is not known here`},

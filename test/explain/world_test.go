@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
+	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/testnet"
 	"golang.org/x/sys/unix"
 )
@@ -185,12 +187,21 @@ func (w *world) runDir() string {
 	return dir
 }
 
+// look reads the machine.
+func (w *world) look(ctx context.Context) (machine.Host, error) {
+	return look.Machine(ctx, w.looking())
+}
+
+func (w *world) looking() look.Config {
+	return look.Config{
+		Self: w.spaces["host"].F, RunDir: w.dir, Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Owners: true, Limits: look.DefaultLimits(),
+	}
+}
+
 // machine is what the daemon would explain with.
 func (w *world) machine() *explain.Machine {
 	w.Helper()
-	h, err := look.Machine(w.Context(), look.Config{
-		Self: w.spaces["host"].F, RunDir: w.dir, Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Owners: true, Limits: look.DefaultLimits(),
-	})
+	h, err := w.look(w.Context())
 	w.must(err)
 	m := &explain.Machine{Host: h}
 	for _, n := range w.view.Networks {

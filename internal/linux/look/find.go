@@ -5,8 +5,10 @@ package look
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -193,4 +195,29 @@ func (c *candidate) open() (*os.File, error) {
 		return nil, errors.Join(err, f.Close(), fmt.Errorf("%s is another namespace now: %w", c.path, os.ErrNotExist))
 	}
 	return f, nil
+}
+
+// Open opens a namespace that a look with the same Config found, if it is still
+// that one; os.ErrNotExist: it is gone.
+func (c Config) Open(s *machine.Space) (*os.File, error) {
+	for _, f := range append([]*os.File{c.Self}, slices.Collect(maps.Values(c.Named))...) {
+		if f == nil {
+			continue
+		}
+		if now, err := inodeOf(f); err == nil && now == s.Inode {
+			return dup(f)
+		}
+	}
+	err := fmt.Errorf("open namespace %s: %w", s.Name, os.ErrNotExist)
+	for _, h := range s.Holders {
+		path := h.Path
+		if h.PID != 0 {
+			path = fmt.Sprintf("/proc/%d/ns/net", h.PID)
+		}
+		var f *os.File
+		if f, err = (&candidate{path: path, inode: s.Inode}).open(); err == nil {
+			return f, nil
+		}
+	}
+	return nil, err
 }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/draw"
+)
+
+func (c *cli) probe() *cobra.Command {
+	format := formatPath("text")
+	var q api.ProbeQuery
+	var v4, v6 bool
+	cmd := &cobra.Command{
+		Use: "probe SRC DST[:PORT[/PROTO]]", Short: "Send one packet, and tell the path that it took",
+		Long: "Send one packet and tell the path that it and its answer took, hop by hop, as taps on the links and\n" +
+			"the rules themselves tell it, beside the path that was expected. Without PORT it is an ICMP echo\n" +
+			"request; without PROTO a SYN of TCP, of which no connection comes unless --connect makes one; with\n" +
+			"/udp an empty datagram. SRC and DST are as those of explain.\n\n" +
+			"Exit code: 0 it was answered, 1 it was not, 3 that could not be determined.",
+		Example: "  towpath probe web db\n  towpath probe web 192.0.2.1 -o svg > probe.svg\n" +
+			"  towpath probe web db:80 --connect || echo nobody answers",
+		Args: words("SRC", "DST"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.From, q.To = args[0], args[1]
+			switch {
+			case v4 && v6:
+				return usagef(cmd, "-4 and -6 exclude each other")
+			case v4:
+				q.Family = 4
+			case v6:
+				q.Family = 6
+			}
+			p, err := c.client().Probe(cmd.Context(), q)
+			if err != nil {
+				return undetermined(err)
+			}
+			if err := c.printProbe(p, format); err != nil {
+				return err
+			}
+			return probed(p)
+		},
+	}
+	cmd.Flags().BoolVarP(&v4, "ipv4", "4", false, "send to an IPv4 address of DST")
+	cmd.Flags().BoolVarP(&v6, "ipv6", "6", false, "send to an IPv6 address of DST")
+	cmd.Flags().BoolVar(&q.Connect, "connect", false, "make a whole TCP handshake, and end the connection at once")
+	return c.pathOutput(cmd, &format)
+}
+
+func (c *cli) printProbe(p api.Probe, format formatPath) error {
+	if c.json || format == "json" {
+		return c.printJSON(p)
+	}
+	drawing := map[formatPath]func(io.Writer, api.Probe) error{"text": draw.ProbeText, "svg": draw.ProbeSVG}[format]
+	if err := drawing(c.out, p); err != nil {
+		return fmt.Errorf("print probe: %w", err)
+	}
+	return nil
+}
+
+// probed turns the answer of a probe into an exit code.
+func probed(p api.Probe) error {
+	if p.Verdict == api.Answered {
+		return nil
+	}
+	return &outcome{code: exitRefused}
+}
+
+// undetermined are failures for which nothing was found out, as opposed to
+// questions that make no sense.
+func undetermined(err error) error {
+	if lost(err) || api.CodeOf(err) == api.Invalid || api.CodeOf(err) == api.NotFound {
+		return err
+	}
+	return &outcome{exitUnknown, err}
+}

@@ -1,0 +1,267 @@
+package trace
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/nft"
+)
+
+// Table is the name of the tables that make rules tell of packets.
+const Table = "towpath_trace"
+
+// decision is what one base chain made of a packet.
+type decision struct {
+	at              time.Duration
+	space, hook     string
+	device          string
+	direction       api.Direction
+	flow            api.Flow
+	action          string
+	rule            *api.Rule
+	nat, masquerade bool
+	done            bool
+}
+
+// decisions puts together the messages of each base chain: the last word counts.
+func (j *join) decisions() []decision {
+	var out []decision
+	type key struct {
+		space string
+		id    uint32
+		table string
+	}
+	open := map[key]*nft.ChainDef{}
+	first := map[key]Ruling{}
+	for _, r := range j.Rulings {
+		t := j.table(r)
+		if t == nil || r.Table == Table {
+			continue
+		}
+		k := key{r.Space, r.ID, r.Table}
+		if c := t.Chain(r.Chain); c != nil && c.Base() {
+			open[k] = c
+		}
+		if r.Packet != nil {
+			first[k] = r
+		}
+		base, p := open[k], first[k].Packet
+		if base == nil || p == nil || r.Verdict != "accept" && r.Verdict != "drop" {
+			continue
+		}
+		d, ok := j.Mark.Direction(*p)
+		if !ok {
+			continue
+		}
+		rule, known := describe(t, r)
+		out = append(out, decision{
+			at: r.At, space: r.Space, hook: base.Hook, device: j.device(first[k]), direction: d, flow: p.Flow, action: actionOf(r.Verdict, known), rule: rule,
+			nat: base.Type == "nat" && r.Handle != 0 && translates(known), masquerade: has[nft.Masq](known) || hasTarget(known, "MASQUERADE"),
+		})
+	}
+	return out
+}
+
+// device is the link that a packet came in by or, of one made here, leaves by.
+func (j *join) device(r Ruling) string {
+	s := j.Machine.Space(r.Space)
+	at := r.In
+	if at == 0 {
+		at = r.Out
+	}
+	if s == nil || at == 0 {
+		return ""
+	}
+	i := slices.IndexFunc(s.Links, func(l machine.Link) bool { return l.Index == at })
+	if i < 0 {
+		return ""
+	}
+	return s.Links[i].Name
+}
+
+func (j *join) table(r Ruling) *nft.TableDef {
+	s := j.Machine.Space(r.Space)
+	if s == nil {
+		return nil
+	}
+	i := slices.IndexFunc(s.Tables, func(t nft.TableDef) bool { return t.Name == r.Table && t.Family == r.Family })
+	if i < 0 {
+		return nil
+	}
+	return &s.Tables[i]
+}
+
+// describe names the rule, with its comment and text where it is known.
+func describe(t *nft.TableDef, r Ruling) (*api.Rule, *nft.Rule) {
+	out := &api.Rule{Family: r.Family.String(), Table: r.Table, Chain: r.Chain, Handle: r.Handle}
+	c := t.Chain(r.Chain)
+	if c == nil || r.Handle == 0 {
+		return out, nil
+	}
+	for i := range c.Rules {
+		if rule := &c.Rules[i]; rule.Handle == r.Handle {
+			out.Comment, out.Text = rule.AnyComment(), rule.String()
+			return out, rule
+		}
+	}
+	return out, nil
+}
+
+func actionOf(verdict string, r *nft.Rule) string {
+	if verdict == "drop" && (has[nft.Reject](r) || hasTarget(r, "REJECT")) {
+		return "reject"
+	}
+	return verdict
+}
+
+// has reports whether a rule has an expression of a kind.
+func has[T nft.Expr](r *nft.Rule) bool {
+	return r != nil && slices.ContainsFunc(r.Exprs, func(e nft.Expr) bool { _, is := e.(T); return is })
+}
+
+// hasTarget reports whether a rule has a target of iptables.
+func hasTarget(r *nft.Rule, names ...string) bool {
+	return r != nil && slices.ContainsFunc(r.Exprs, func(e nft.Expr) bool {
+		u, is := e.(nft.Unknown)
+		if !is {
+			return false
+		}
+		x, ok := u.XT()
+		return ok && x.Target && slices.Contains(names, x.Name)
+	})
+}
+
+func translates(r *nft.Rule) bool {
+	return has[nft.NAT](r) || has[nft.Masq](r) || has[nft.Redir](r) || hasTarget(r, "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP")
+}
+
+// decide says what became of the packet.
+func (j *join) decide() {
+	p := &j.path
+	stopped := j.stopped()
+	back := j.back()
+	switch {
+	case j.Refusal != "" && stopped == nil:
+		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel does not send it: "+j.Refusal
+	case back != nil && back.Quoted != nil:
+		j.failed(*back, stopped)
+	case back != nil && back.TCP&flagRST != 0 && stopped != nil && stopped.Action == "reject":
+		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
+	case back != nil && back.TCP&flagRST != 0:
+		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers with a reset: nothing listens on port %d", back.Flow.Src, back.Flow.Sport)
+	case back != nil && j.Got:
+		p.Verdict = api.Answered
+	case stopped != nil:
+		p.Verdict, p.Reason, p.Culprit = api.Dropped, stopped.Detail+" drops it", stopped.Rule
+		if stopped.Direction != api.Request {
+			p.Reason = "its answer does not come back: " + p.Reason
+		}
+	default:
+		j.vanished()
+	}
+	j.arrival()
+}
+
+// stopped is the hop at which a rule ended the packet or its answer; nil: none did.
+func (j *join) stopped() *api.Hop {
+	i := slices.IndexFunc(j.path.Hops, func(h api.Hop) bool { return h.Rule != nil && (h.Action == "drop" || h.Action == "reject") })
+	if i < 0 {
+		return nil
+	}
+	return &j.path.Hops[i]
+}
+
+// back is the answer or error as the sender got it; nil: it got none.
+func (j *join) back() *Sighting {
+	for _, d := range []api.Direction{api.Reply, api.ErrorBack} {
+		for i := range j.seen[d] {
+			if s := &j.seen[d][i]; s.Space == j.From && (!s.Out || j.local(s)) {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// local reports whether the packet goes over the loopback of the sender.
+func (j *join) local(s *Sighting) bool {
+	l := j.link(s.Space, s.Link)
+	return l != nil && l.Type == "loopback"
+}
+
+// failed: an ICMP error came back.
+func (j *join) failed(back Sighting, stopped *api.Hop) {
+	p, f := &j.path, back.Flow
+	port := f.Proto == "icmp" && f.ICMPType == 3 && f.ICMPCode == 3 || f.Proto == "icmpv6" && f.ICMPType == 1 && f.ICMPCode == 4
+	switch {
+	case stopped != nil && stopped.Action == "reject":
+		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
+	case back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
+		// Its own kernel gives it up after it took it: nobody answered for the next
+		// hop, or the link is down (ip_error, ndisc's error report).
+		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for nobody answers for the next hop"
+	case port:
+		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers that nothing listens on port %d", f.Src, back.Quoted.Flow.Dport)
+	default:
+		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, icmpWords(f))
+	}
+}
+
+// icmpWords is what an ICMP error says (RFC 792, RFC 4443).
+func icmpWords(f api.Flow) string {
+	words := map[[2]uint8]string{
+		{3, 0}: "network unreachable", {3, 1}: "host unreachable", {3, 2}: "protocol unreachable", {3, 4}: "too big, and may not be cut up",
+		{3, 9}: "network prohibited", {3, 10}: "host prohibited", {3, 13}: "prohibited by an administrator", {11, 0}: "time to live is over",
+	}
+	if f.Proto == "icmpv6" {
+		words = map[[2]uint8]string{
+			{1, 0}: "no route", {1, 1}: "prohibited by an administrator", {1, 3}: "address unreachable", {2, 0}: "too big", {3, 0}: "hop limit is over",
+			{1, 5}: "source address prohibited", {1, 6}: "route rejected",
+		}
+	}
+	if w := words[[2]uint8{f.ICMPType, f.ICMPCode}]; w != "" {
+		return w
+	}
+	return fmt.Sprintf("%s type %d code %d", f.Proto, f.ICMPType, f.ICMPCode)
+}
+
+// vanished: it is gone without a word. Counters that rose where it was seen last
+// may say why.
+func (j *join) vanished() {
+	p := &j.path
+	p.Verdict, p.Reason = api.Lost, "it was seen nowhere"
+	var last *Sighting
+	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
+		if list := j.seen[d]; len(list) > 0 {
+			last = &list[len(list)-1]
+			p.Reason = fmt.Sprintf("it was seen last at %s of %s", last.Link, last.Space)
+			if d != api.Request {
+				p.Reason = fmt.Sprintf("its answer was seen last at %s of %s", last.Link, last.Space)
+			}
+		}
+	}
+	where := j.From
+	if last != nil {
+		where = last.Space
+	}
+	if risen := j.Risen[where]; len(risen) > 0 {
+		p.Verdict, p.Reason = api.Dropped, fmt.Sprintf("%s; there %s rose", p.Reason, strings.Join(risen, ", "))
+	}
+}
+
+// arrival notes where the request was seen last, if that is who has the address.
+func (j *join) arrival() {
+	list := j.seen[api.Request]
+	if len(list) == 0 {
+		return
+	}
+	last := list[len(list)-1]
+	s := j.Machine.Space(last.Space)
+	if s != nil && slices.ContainsFunc(s.Addresses, func(a machine.Address) bool { return a.Prefix.Addr() == last.Flow.Dst }) {
+		j.path.To.Name, j.path.To.NS = last.Space, last.Space
+	}
+}

@@ -1,0 +1,365 @@
+package trace
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/nft"
+)
+
+// Sighting is a packet as a tap on a link saw it.
+type Sighting struct {
+	At    time.Duration // since the packet was sent
+	Space string        // namespace, by its name in the machine
+	Link  string
+	Out   bool // it leaves by the link
+	Packet
+}
+
+// Ruling is what a rule, or a chain's policy, told of a packet (NFT_MSG_TRACE).
+type Ruling struct {
+	At     time.Duration
+	Space  string
+	ID     uint32 // of the packet; it changes on the way
+	Family nft.Family
+	Table  string
+	Chain  string
+	Handle uint64 // 0: the policy, or the end of the chain
+	// Verdict is "accept", "drop", "continue", "jump", "goto", "return" or "queue".
+	Verdict string
+	// In and Out are the indexes of the links; 0: none. They are there as Packet is.
+	In, Out int
+	// Packet is there in the first message of each base chain only.
+	Packet *Packet
+}
+
+// Watch is everything that was seen.
+type Watch struct {
+	Machine *machine.Host
+	From    string // namespace that sent
+	Mark    Mark
+	Flow    api.Flow // as it was to be sent
+	Start   time.Time
+	// Refusal is the errno with which the sender's own kernel did not send; "": it did.
+	Refusal string
+	// Got: the socket that sent it has got an answer.
+	Got       bool
+	Sightings []Sighting
+	Rulings   []Ruling
+	// Lost: there was more to see than could be kept.
+	Lost bool
+	// Risen are counters of drops that rose meanwhile, by namespace.
+	Risen map[string][]string
+}
+
+// Join tells the path.
+func Join(w Watch) api.Path {
+	j := &join{Watch: w, path: api.Path{
+		Schema: api.PathSchema, Kind: api.Actual, Level: api.LevelTaps, Complete: !w.Lost, Start: w.Start, Flow: w.Flow,
+		From: api.Party{Name: w.From, NS: w.From, Addr: w.Flow.Src}, To: api.Party{Addr: w.Flow.Dst}, Hops: []api.Hop{},
+	}}
+	j.sort()
+	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
+		j.leg(d)
+	}
+	for i := range j.path.Hops {
+		j.path.Hops[i].Index = i
+	}
+	j.decide()
+	return j.path
+}
+
+// join is one path in the making.
+type join struct {
+	Watch
+	path api.Path
+	seen map[api.Direction][]Sighting
+	told map[api.Direction]map[string][]decision // by namespace
+}
+
+// sort parts what was seen by direction, in the order of time.
+func (j *join) sort() {
+	j.seen = map[api.Direction][]Sighting{}
+	slices.SortStableFunc(j.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
+	for _, s := range j.Sightings {
+		if d, ok := j.Mark.Direction(s.Packet); ok && !j.folded(s) && !repeated(j.seen[d], s) {
+			j.seen[d] = append(j.seen[d], s)
+		}
+	}
+	j.told = map[api.Direction]map[string][]decision{}
+	for _, d := range j.decisions() {
+		if j.told[d.direction] == nil {
+			j.told[d.direction] = map[string][]decision{}
+		}
+		j.told[d.direction][d.space] = append(j.told[d.direction][d.space], d)
+	}
+}
+
+// folded reports whether a sighting is told by another: a bridge takes in what
+// its port took in, and what is sent by the bridge leaves by a port too.
+func (j *join) folded(s Sighting) bool {
+	l := j.link(s.Space, s.Link)
+	return l != nil && (l.Type == "bridge" && !s.Out || l.Type == "loopback" && !s.Out)
+}
+
+// repeated reports whether the packet was seen there already: it was sent again.
+func repeated(list []Sighting, s Sighting) bool {
+	return slices.ContainsFunc(list, func(x Sighting) bool {
+		return x.Space == s.Space && x.Link == s.Link && x.Out == s.Out && x.Flow == s.Flow && x.TCP == s.TCP
+	})
+}
+
+func (j *join) link(space, name string) *machine.Link {
+	if s := j.Machine.Space(space); s != nil {
+		return s.Link(name)
+	}
+	return nil
+}
+
+// leg tells one direction, namespace by namespace.
+func (j *join) leg(d api.Direction) {
+	list := j.seen[d]
+	if len(list) == 0 && d == api.Request { // gone before any link
+		j.unfinished(d, j.From, nil)
+		j.rulings(d, j.From, "", nil)
+		return
+	}
+	told := map[string]bool{}
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].Space == list[0].Space {
+			n++
+		}
+		first := !told[list[0].Space]
+		told[list[0].Space] = true
+		j.visit(d, list[:n], first)
+		list = list[n:]
+	}
+	// Namespaces in which only a rule has seen it: an answer that its own maker's
+	// rules drop.
+	for space := range j.told[d] {
+		if !told[space] {
+			j.rulings(d, space, "", nil)
+		}
+	}
+}
+
+// visit tells what happened to the packet in one namespace: how it came in, what
+// the hooks did, and how it left.
+func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
+	in, out := []Sighting{}, []Sighting{}
+	for _, s := range list {
+		if s.Out {
+			out = append(out, s)
+		} else {
+			in = append(in, s)
+		}
+	}
+	for _, s := range in {
+		j.received(d, s)
+	}
+	if !withRules {
+		for _, s := range out {
+			j.sent(d, s, len(in) > 0)
+		}
+		return
+	}
+	before := list[0].Flow
+	if len(in) == 0 {
+		before = j.asked(d, before)
+	}
+	at := list[0].At
+	j.rulings(d, list[0].Space, "prerouting", &at)
+	j.rulings(d, list[0].Space, "output", &at)
+	if len(out) == 0 {
+		j.unfinished(d, list[0].Space, &at)
+		j.rulings(d, list[0].Space, "", &at)
+		return
+	}
+	// The last link has it as it left: what is bridged passes the chains after it
+	// was sent by the bridge (br_netfilter).
+	left := out[len(out)-1]
+	j.translated(d, left, before, true)
+	if len(in) > 0 && out[0].TTL < in[0].TTL {
+		h := j.hop(d, out[0])
+		h.Layer, h.Action, h.Device = api.LayerRoute, "routes", in[len(in)-1].Link
+		if l := j.link(h.NS, h.Device); l != nil && l.Master != "" {
+			h.Device = l.Master
+		}
+		h.Detail, h.Sources, h.Before = out[0].Flow.Dst.String()+" dev "+out[0].Link, []string{"tap"}, new(in[0].Flow)
+		j.path.Hops = append(j.path.Hops, h)
+	}
+	j.rulings(d, list[0].Space, "", &at)
+	j.translated(d, left, before, false)
+	for _, s := range out {
+		j.sent(d, s, len(in) > 0)
+	}
+}
+
+// asked is the packet as it was sent, before the sender's own rules.
+func (j *join) asked(d api.Direction, seen api.Flow) api.Flow {
+	if d != api.Request || j.Flow.Proto != seen.Proto {
+		return seen
+	}
+	f := j.Flow
+	if !f.Src.IsValid() {
+		f.Src = seen.Src
+	}
+	return f
+}
+
+// hop is what a sighting says of place and time.
+func (j *join) hop(d api.Direction, s Sighting) api.Hop {
+	h := api.Hop{
+		Direction: d, NS: s.Space, Device: s.Link, AtMicros: micros(s.At),
+		Before: new(s.Flow), Sources: []string{"tap"}, Certain: true,
+	}
+	if sp := j.Machine.Space(s.Space); sp != nil {
+		h.NSInode = sp.Inode
+	}
+	if l := j.link(s.Space, s.Link); l != nil {
+		h.Ifindex = l.Index
+	}
+	return h
+}
+
+func (j *join) received(d api.Direction, s Sighting) {
+	h := j.hop(d, s)
+	h.Layer, h.Action, h.Detail = api.LayerLink, "receives", flowText(s.Flow)
+	if l := j.link(s.Space, s.Link); l != nil && l.Master != "" {
+		h.Layer, h.Port, h.Detail = api.LayerBridge, s.Link, "port of bridge "+l.Master
+	}
+	j.path.Hops = append(j.path.Hops, h)
+}
+
+func (j *join) sent(d api.Direction, s Sighting, passed bool) {
+	h := j.hop(d, s)
+	h.Layer, h.Action, h.Detail = api.LayerLink, "sends", flowText(s.Flow)
+	if !passed {
+		h.Layer = api.LayerRoute
+	}
+	if l := j.link(s.Space, s.Link); l != nil && l.Master != "" {
+		h.Layer, h.Action, h.Port, h.Device, h.Detail = api.LayerBridge, "bridges", s.Link, l.Master, "to port "+s.Link
+	}
+	j.path.Hops = append(j.path.Hops, h)
+}
+
+// translated tells what changed of the destination, or of the source, between
+// coming in and going out.
+func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bool) {
+	after := out.Flow
+	mid := before
+	mid.Dst, mid.Dport = after.Dst, after.Dport
+	from, to, action := before, mid, "dnat"
+	if !dst {
+		from, to, action = mid, after, "snat"
+	}
+	if from == to || from.Proto != to.Proto || from.ICMPType != to.ICMPType {
+		return
+	}
+	h := j.hop(d, out)
+	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{"tap"}
+	h.Detail = endText(from.Src, from.Sport) + " -> " + endText(to.Src, to.Sport)
+	if dst {
+		h.Layer, h.Detail = api.LayerPrerouting, endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
+	}
+	if d != api.Request {
+		action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[action]
+	}
+	h.Action = action
+	for _, r := range j.told[d][out.Space] {
+		if r.nat && (r.hook == "prerouting" || r.hook == "output") == dst {
+			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{"tap", "nftrace"}
+			if r.masquerade {
+				h.Action = "masquerade"
+			}
+		}
+	}
+	j.path.Hops = append(j.path.Hops, h)
+}
+
+// unfinished tells translations of a packet that did not leave. What it became
+// is known where a later chain told of it.
+func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
+	list := j.told[d][space]
+	for i, r := range list {
+		if !r.nat {
+			continue
+		}
+		h := api.Hop{
+			Direction: d, NS: space, Device: r.device, Layer: api.Layer(r.hook), Action: "snat", Detail: ruleText(*r.rule), Rule: r.rule,
+			Before: new(r.flow), AtMicros: micros(r.at), Sources: []string{"nftrace"}, Certain: true,
+		}
+		if at != nil {
+			h.AtMicros = micros(*at)
+		}
+		switch {
+		case r.masquerade:
+			h.Action = "masquerade"
+		case r.hook == "prerouting" || r.hook == "output":
+			h.Action = "dnat"
+		}
+		for _, later := range list[i+1:] {
+			if later.flow != r.flow {
+				h.After = new(later.flow)
+				h.Detail = endText(r.flow.Dst, r.flow.Dport) + " -> " + endText(later.flow.Dst, later.flow.Dport)
+				break
+			}
+		}
+		j.path.Hops = append(j.path.Hops, h)
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(max(d, 0).Nanoseconds()) / 1000 }
+
+func flowText(f api.Flow) string {
+	return endText(f.Src, f.Sport) + " > " + endText(f.Dst, f.Dport)
+}
+
+func endText(a netip.Addr, port uint16) string {
+	if port == 0 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}
+
+// rulings tells what the chains of a hook decided in a namespace; with "" those
+// of all hooks that were not told yet. A chain that let the packet through by
+// its policy is not told.
+func (j *join) rulings(d api.Direction, space, hook string, at *time.Duration) {
+	list := j.told[d][space]
+	for i := range list {
+		r := &list[i]
+		if r.done || hook != "" && r.hook != hook {
+			continue
+		}
+		r.done = true
+		if r.nat || r.rule.Handle == 0 && r.action == "accept" {
+			continue
+		}
+		when := r.at
+		if at != nil {
+			when = *at
+		}
+		j.path.Hops = append(j.path.Hops, api.Hop{
+			Direction: d, NS: space, Device: r.device, Layer: api.Layer(r.hook), Action: r.action, Detail: ruleText(*r.rule), Rule: r.rule,
+			Before: new(r.flow), AtMicros: micros(when), Sources: []string{"nftrace"}, Certain: true,
+		})
+	}
+}
+
+func ruleText(r api.Rule) string {
+	where := fmt.Sprintf("%s %s %s", r.Family, r.Table, r.Chain)
+	switch {
+	case r.Handle == 0:
+		return "the policy of chain " + where
+	case r.Comment != "":
+		return fmt.Sprintf("rule %q of chain %s", r.Comment, where)
+	}
+	return fmt.Sprintf("rule %q of chain %s", r.Text, where)
+}

@@ -1,0 +1,140 @@
+// Package trace tells the path that a packet took from what was seen of it: by
+// taps on links, and by rules of the packet filter that told of it. It joins
+// plain data; what sees is in the packages below it.
+package trace
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/towpath/towpath/api"
+)
+
+// Packet is what the headers of a packet say.
+type Packet struct {
+	Flow api.Flow
+	TTL  uint8
+	// ID is that of IPv4's header, and of an echo message.
+	ID, Echo uint16
+	// TCP are the flags of TCP.
+	TCP uint8
+	// Quoted is the packet that an ICMP error is about.
+	Quoted *Packet
+}
+
+// Flags of TCP (RFC 9293, 3.1).
+const (
+	flagSYN = 0x02
+	flagRST = 0x04
+)
+
+// Numbers of protocols.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoICMPv6 = 58
+	protoSCTP   = 132
+)
+
+// ParsePacket reads the headers of an IP packet, as far as they are there. What
+// is no IPv4 or IPv6, or a fragment that is not the first, is not ok.
+func ParsePacket(b []byte) (p Packet, ok bool) { return parse(b, true) }
+
+func parse(b []byte, outer bool) (p Packet, ok bool) {
+	if len(b) < 20 {
+		return p, false
+	}
+	var proto uint8
+	var rest []byte
+	switch b[0] >> 4 {
+	case 4:
+		n := int(b[0]&0xf) * 4
+		if n < 20 || n > len(b) || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+			return p, false
+		}
+		proto, rest = b[9], b[n:]
+		p.TTL, p.ID = b[8], binary.BigEndian.Uint16(b[4:])
+		p.Flow.Src, p.Flow.Dst = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+	case 6:
+		if len(b) < 40 {
+			return p, false
+		}
+		proto, rest = b[6], b[40:]
+		p.TTL = b[7]
+		p.Flow.Src, p.Flow.Dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+	default:
+		return p, false
+	}
+	return p, p.transport(proto, rest, outer)
+}
+
+// transport reads what is behind the IP header.
+func (p *Packet) transport(proto uint8, b []byte, outer bool) bool {
+	if len(b) < 8 {
+		return false
+	}
+	switch proto {
+	case protoTCP, protoUDP, protoSCTP:
+		p.Flow.Proto = map[uint8]string{protoTCP: "tcp", protoUDP: "udp", protoSCTP: "sctp"}[proto]
+		p.Flow.Sport, p.Flow.Dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+		if proto == protoTCP && len(b) >= 14 {
+			p.TCP = b[13]
+		}
+		return true
+	case protoICMP, protoICMPv6:
+		p.Flow.Proto = map[uint8]string{protoICMP: "icmp", protoICMPv6: "icmpv6"}[proto]
+		p.Flow.ICMPType, p.Flow.ICMPCode = b[0], b[1]
+		p.Echo = binary.BigEndian.Uint16(b[4:])
+		if isError(p.Flow) && outer {
+			if q, ok := parse(b[8:], false); ok {
+				p.Quoted = &q
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// isError reports whether a message is about another packet: destination
+// unreachable, time exceeded, and what does not fit.
+func isError(f api.Flow) bool {
+	if f.Proto == "icmpv6" {
+		return f.ICMPType < 128
+	}
+	return f.Proto == "icmp" && (f.ICMPType == 3 || f.ICMPType == 11 || f.ICMPType == 12)
+}
+
+// Mark is what a packet that was sent to be watched is known by: its source port
+// or, of an echo request, its identifier. Translation keeps it as a rule.
+type Mark uint16
+
+// Direction is what a packet is to the one with the mark; not ok: nothing.
+func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
+	n := uint16(m)
+	switch {
+	case p.Quoted != nil:
+		if _, ok := m.Direction(*p.Quoted); ok {
+			return api.ErrorBack, true
+		}
+		return "", false
+	case p.Flow.Proto == "icmp" || p.Flow.Proto == "icmpv6":
+		request := p.Flow.ICMPType == 8 || p.Flow.ICMPType == 128
+		reply := p.Flow.Proto == "icmp" && p.Flow.ICMPType == 0 || p.Flow.ICMPType == 129
+		switch {
+		case p.Echo != n:
+		case request:
+			return api.Request, true
+		case reply:
+			return api.Reply, true
+		}
+		return "", false
+	case p.Flow.Sport == n:
+		// Of a connection the first packet is what is told of, not what the
+		// sender says to the answer.
+		return api.Request, p.Flow.Proto != "tcp" || p.TCP&flagSYN != 0
+	case p.Flow.Dport == n:
+		return api.Reply, true
+	}
+	return "", false
+}

@@ -1,0 +1,246 @@
+//go:build linux
+
+// Package probe sends one packet and tells the path that it took beside the one
+// that was expected.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/explain"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/trace"
+	"github.com/towpath/towpath/internal/trace/taps"
+)
+
+const (
+	// patience is how long an answer is waited for: neighbours are given up after
+	// three seconds (net.ipv4.neigh.default.mcast_solicit), which the sender is told.
+	patience = 3500 * time.Millisecond
+	// settling is how long it is listened on after a packet has come to its end,
+	// for what is told late.
+	settling = 60 * time.Millisecond
+	// spaces is the most namespaces that are watched.
+	spaces = 64
+)
+
+// Config is what a probe needs.
+type Config struct {
+	// Machine as it is now, Again as it is after the probe, for counters.
+	Machine *explain.Machine
+	Again   func(context.Context) (machine.Host, error)
+	// Open opens a namespace of the machine; os.ErrNotExist: it is gone.
+	Open func(*machine.Space) (*os.File, error)
+}
+
+// Run sends the packet and watches it.
+func Run(ctx context.Context, c Config, q api.ProbeQuery) (api.Probe, error) {
+	first, err := c.Machine.Explain(q.PathQuery)
+	if err != nil {
+		return api.Probe{}, err
+	}
+	if first.From.NS == "" {
+		return api.Probe{}, api.Errorf(api.Unsupported, "probe from outside: a packet cannot be put in at the uplink here, which needs XDP live frames").
+			WithFix("towpath explain %s %s tells the expected path; or probe from a sandbox or the host", q.From, q.To)
+	}
+	switch {
+	case first.Flow.Proto == "sctp":
+		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: cannot send sctp", q.From, q.To).WithFix("ask for tcp, udp or, without a port, ICMP; towpath explain knows sctp")
+	case q.Connect && first.Flow.Proto != "tcp":
+		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: only TCP makes connections", q.From, q.To).WithFix("give a port: %s:80", q.To)
+	}
+	r := &run{Config: c, q: q, files: map[string]*os.File{}}
+	defer r.close()
+	p, err := r.run(ctx, first)
+	if err != nil {
+		return api.Probe{}, fmt.Errorf("probe %s to %s: %w", q.From, q.To, err)
+	}
+	return p, nil
+}
+
+// run is one probe.
+type run struct {
+	Config
+	q     api.ProbeQuery
+	files map[string]*os.File
+}
+
+func (r *run) close() {
+	for _, f := range r.files {
+		_ = f.Close()
+	}
+}
+
+func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
+	watched, err := r.open(first)
+	if err != nil {
+		return api.Probe{}, err
+	}
+	from := r.files[first.From.NS]
+	dst := netip.AddrPortFrom(first.Flow.Dst, first.Flow.Dport)
+	mark, release, err := taps.Port(from, dst.Addr().Is6())
+	if err != nil {
+		return api.Probe{}, err
+	}
+	c := *r.Machine
+	c.Port = uint16(mark)
+	expected, err := c.Explain(r.q.PathQuery)
+	if err != nil {
+		release()
+		return api.Probe{}, err
+	}
+	s, err := taps.Open(ctx, watched, protoNumber(first.Flow.Proto), mark)
+	if err != nil {
+		release()
+		return api.Probe{}, err
+	}
+	defer s.Close() //nolint:errcheck // nothing of it is kept
+	release()
+	w, err := r.watch(ctx, s, expected, dst, mark)
+	if err != nil {
+		return api.Probe{}, err
+	}
+	actual := trace.Join(w)
+	if actual.Verdict == api.Lost && r.Again != nil {
+		if w.Risen, err = r.risen(ctx); err != nil {
+			return api.Probe{}, err
+		}
+		actual = trace.Join(w)
+	}
+	settle(&actual, expected)
+	r.Machine.Annotate(&actual)
+	return compare(expected, actual), nil
+}
+
+// open opens the namespaces to watch: those of the expected path, the host, and
+// as many others as may be.
+func (r *run) open(p api.Path) ([]taps.Space, error) {
+	names := []string{p.From.NS}
+	for _, h := range p.Hops {
+		names = append(names, h.NS)
+	}
+	names = append(names, machine.HostName)
+	for _, s := range r.Machine.Host.Spaces {
+		names = append(names, s.Name)
+	}
+	var out []taps.Space
+	for i, name := range names {
+		if name == "" || slices.Contains(names[:i], name) || len(out) >= spaces {
+			continue
+		}
+		s := r.Machine.Host.Space(name)
+		if s == nil {
+			continue
+		}
+		f, err := r.Open(s)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r.files[name] = f
+		links := map[int]string{}
+		for _, l := range s.Links {
+			links[l.Index] = l.Name
+		}
+		out = append(out, taps.Space{Name: name, File: f, Links: links})
+	}
+	if r.files[p.From.NS] == nil {
+		return nil, api.Errorf(api.Unavailable, "namespace %s cannot be opened", p.From.NS)
+	}
+	return out, nil
+}
+
+// watch sends the packet and hears of it until it has come to its end.
+func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, dst netip.AddrPort, mark trace.Mark) (trace.Watch, error) {
+	start := time.Now()
+	proto := expected.Flow.Proto
+	if proto == "icmpv6" {
+		proto = "icmp"
+	}
+	sent, err := taps.Send(r.files[expected.From.NS], proto, dst, mark, r.q.Connect)
+	if err != nil {
+		return trace.Watch{}, err
+	}
+	defer sent.Close() //nolint:errcheck // nothing of it is kept
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var done time.Time
+	fill := func(w *trace.Watch) {
+		w.Machine, w.From, w.Mark, w.Start, w.Flow = &r.Machine.Host, expected.From.NS, mark, start, expected.Flow
+		if w.Got = sent.Got(); sent.Refusal != 0 {
+			w.Refusal = refusal(sent.Refusal)
+		}
+	}
+	w, err := s.Hear(within, start, func(w *trace.Watch) bool {
+		fill(w)
+		if done.IsZero() && ended(*w) {
+			done = time.Now()
+		}
+		return !done.IsZero() && time.Since(done) > settling
+	})
+	fill(&w)
+	return w, err
+}
+
+// ended reports whether it is known what became of the packet.
+func ended(w trace.Watch) bool {
+	if w.Refusal != "" {
+		return true
+	}
+	w.Sightings, w.Rulings = slices.Clone(w.Sightings), slices.Clone(w.Rulings)
+	return trace.Join(w).Verdict != api.Lost
+}
+
+// refusal is an errno with its name.
+func refusal(e unix.Errno) string { return fmt.Sprintf("%s (%s)", unix.ErrnoName(e), e.Error()) }
+
+func protoNumber(name string) uint8 {
+	switch name {
+	case "tcp":
+		return unix.IPPROTO_TCP
+	case "udp":
+		return unix.IPPROTO_UDP
+	case "icmpv6":
+		return unix.IPPROTO_ICMPV6
+	}
+	return unix.IPPROTO_ICMP
+}
+
+// settle makes a datagram that arrived where somebody listens delivered: whether
+// it is answered is up to who listens.
+func settle(actual *api.Path, expected api.Path) {
+	if actual.Verdict == api.Lost && expected.Verdict == api.Delivered && actual.Flow.Proto == "udp" && actual.To.NS != "" && actual.To.NS == expected.To.NS {
+		actual.Verdict, actual.Reason = api.Delivered, ""
+	}
+}
+
+// compare puts the two beside each other.
+func compare(expected, actual api.Path) api.Probe {
+	p := api.Probe{Verdict: actual.Verdict, Expected: expected, Actual: actual, FirstDifference: trace.Difference(expected, actual)}
+	switch actual.Verdict {
+	case api.Answered, api.Refused, api.Rejected:
+		p.Answered = actual.Verdict == api.Answered
+		if n := len(actual.Hops); n > 0 {
+			p.RTTMicros = actual.Hops[n-1].AtMicros
+		}
+	}
+	if actual.Verdict != api.Answered && actual.Verdict != api.Delivered {
+		// The walk knows reasons that cannot be seen; its advice is good where
+		// both come to one end.
+		if p.Fix = actual.Fix; trace.Agree(expected, actual) {
+			p.Fix = expected.Fix
+		}
+	}
+	return p
+}

@@ -1,0 +1,193 @@
+//go:build linux
+
+// Package taps watches packets without BPF: by packet sockets (packet(7)) on all
+// links of the namespaces it is given, and by rules that make the packet filter
+// tell what it decides (nft monitor trace). It sees headers only, and only of
+// packets with the mark it is given; when its process dies, nothing is left.
+package taps
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/nft"
+	"github.com/towpath/towpath/internal/trace"
+)
+
+const (
+	// headers is how many bytes of a packet are taken: those of IPv6, of ICMP,
+	// and of the packet that an error is about.
+	headers = 128
+	// most is how many sightings and rulings are kept.
+	most = 4096
+	// beat is how long a wait for packets takes at most before it is asked
+	// whether to go on.
+	beat = 20 * time.Millisecond
+	// groupTrace is NFNLGRP_NFTRACE of linux/netfilter/nfnetlink.h.
+	groupTrace = 9
+)
+
+// Session watches some namespaces until it is closed.
+type Session struct {
+	mark  trace.Mark
+	taps  []tap
+	armed []*nft.Conn
+	start time.Time
+	seen  trace.Watch
+	buf   []byte
+}
+
+// tap is a socket that something is heard by.
+type tap struct {
+	fd    int
+	space string
+	ring  *ring // nil: the packet filter's
+	links map[int]string
+}
+
+// Space is a namespace to watch, and the names of its links by their indexes.
+type Space struct {
+	Name  string
+	File  *os.File
+	Links map[int]string
+}
+
+// Open starts to watch for packets of a protocol with the mark.
+func Open(ctx context.Context, spaces []Space, proto uint8, mark trace.Mark) (*Session, error) {
+	s := &Session{mark: mark, buf: make([]byte, 1<<16)}
+	for _, sp := range spaces {
+		if err := s.watch(ctx, sp, proto); err != nil {
+			return nil, errors.Join(fmt.Errorf("watch %s: %w", sp.Name, err), s.Close())
+		}
+	}
+	return s, nil
+}
+
+// watch opens both sockets in a namespace, and arms its packet filter. A kernel
+// without nf_tables has none.
+func (s *Session) watch(ctx context.Context, sp Space, proto uint8) error {
+	err := netns.Do(sp.File, func() error {
+		r, err := packets(s.mark)
+		if err != nil {
+			return err
+		}
+		s.taps = append(s.taps, tap{fd: r.fd, space: sp.Name, ring: r, links: sp.Links})
+		fd, err := rulings()
+		if err != nil {
+			return err
+		}
+		s.taps = append(s.taps, tap{fd: fd, space: sp.Name})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c, err := nft.Dial(int(sp.File.Fd()))
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.armed = append(s.armed, c)
+	return arm(ctx, c, proto, s.mark)
+}
+
+// Close ends it. The tables that armed the packet filter go with their sockets.
+func (s *Session) Close() error {
+	var errs []error
+	for _, t := range s.taps {
+		if t.ring != nil {
+			errs = append(errs, t.ring.close())
+			continue
+		}
+		errs = append(errs, unix.Close(t.fd))
+	}
+	for _, c := range s.armed {
+		errs = append(errs, c.Close())
+	}
+	s.taps, s.armed = nil, nil
+	return errors.Join(errs...)
+}
+
+// packets opens a packet socket on all links, which sees packets with the mark
+// only, and of them the headers.
+func packets(mark trace.Mark) (*ring, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("packet socket", err)
+	}
+	program := filter(uint32(mark))
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	if err != nil {
+		return nil, errors.Join(os.NewSyscallError("packet filter", err), unix.Close(fd))
+	}
+	r, err := newRing(fd)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	// From here on it hears.
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL)}); err != nil {
+		return nil, errors.Join(os.NewSyscallError("bind packet socket", err), r.close())
+	}
+	return r, nil
+}
+
+func networkOrder(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}
+
+// filter takes a packet in which one of those places holds the mark at which
+// ports or the identifier of an echo are, in the packet itself or in the one that
+// an ICMP error quotes. Offsets count from the IP header (SOCK_DGRAM).
+func filter(mark uint32) []unix.SockFilter {
+	const (
+		load8  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		load16 = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
+		and    = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
+		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		ret    = unix.BPF_RET | unix.BPF_K
+	)
+	places := func(header uint32) []uint32 {
+		return []uint32{header, header + 2, header + 4, 2*header + 8, 2*header + 10, 2*header + 12}
+	}
+	v4, v6 := places(20), places(40)
+	out := []unix.SockFilter{{Code: load8}, {Code: and, K: 0xf0}, {Code: equal, K: 0x40, Jf: uint8(2*len(v4) + 1)}}
+	end := 2*(len(v4)+len(v6)) + 3 // the last instruction, from the first test
+	for i, list := range [][]uint32{v4, v6} {
+		if i == 1 {
+			out = append(out, unix.SockFilter{Code: equal, K: 0x60, Jf: uint8(2 * len(v6))})
+		}
+		for _, at := range list {
+			out = append(out, unix.SockFilter{Code: load16, K: at})
+			out = append(out, unix.SockFilter{Code: equal, K: mark, Jt: uint8(end - (len(out) - 3) - 1)})
+		}
+		if i == 0 {
+			out = append(out, unix.SockFilter{Code: ret})
+		}
+	}
+	return append(out, unix.SockFilter{Code: ret}, unix.SockFilter{Code: ret, K: headers})
+}
+
+// rulings opens a socket that hears what the packet filter tells.
+func rulings() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return 0, os.NewSyscallError("netlink socket", err)
+	}
+	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, groupTrace)
+	}
+	if err != nil {
+		return 0, errors.Join(os.NewSyscallError("join group of traces", err), unix.Close(fd))
+	}
+	return fd, nil
+}

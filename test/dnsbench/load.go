@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ func load(args []string) error {
 	period := fs.Duration("for", time.Second, "how long")
 	count := fs.Int64("count", 0, "how many queries, instead of how long")
 	names := fs.String("names", string(local), "local, cached or fresh")
+	pinned := fs.Bool("pinned", false, "ask from the first processor alone")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -71,11 +73,39 @@ func load(args []string) error {
 		left = &atomic.Int64{}
 		left.Store(*count)
 	}
+	if *pinned {
+		if err := pin(os.Getpid(), true); err != nil {
+			return err
+		}
+	}
 	a, err := ask(socks, kind(*names), *period, left)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// pin keeps a process on the first processor, or lets it use all again. Threads
+// that come later have it from the ones that make them (sched_setaffinity(2)).
+func pin(pid int, first bool) error {
+	var cpus unix.CPUSet
+	if cpus.Set(0); !first {
+		cpus.Fill()
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return fmt.Errorf("list threads: %w", err)
+	}
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err == nil {
+			err = unix.SchedSetaffinity(tid, &cpus)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("pin thread %s: %w", t.Name(), err)
+		}
+	}
+	return nil
 }
 
 // openSockets opens a connected socket a client, inside the namespace.

@@ -170,6 +170,10 @@ func (o options) measure(ctx context.Context) (*results, error) {
 			}
 		}
 	}
+	fmt.Fprintln(os.Stderr, "dnsbench: cached names beside local ones")
+	if r.neighbours, err = w.neighbours(ctx, o); err != nil {
+		return nil, fmt.Errorf("measure cached names beside local ones: %w", err)
+	}
 	fmt.Fprintln(os.Stderr, "dnsbench: a million queries")
 	if r.million, err = w.million(ctx); err != nil {
 		return nil, fmt.Errorf("ask a million: %w", err)

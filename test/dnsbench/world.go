@@ -213,12 +213,12 @@ func (f figures) perSecond() float64 { return float64(f.Queries) / f.Took.Second
 func (f figures) perQuery() float64 { return float64(f.cpu.Nanoseconds()) / 1e3 / float64(f.Queries) }
 
 // measure runs one load.
-func (w *world) measure(ctx context.Context, s *server, l workload, period time.Duration) (figures, error) {
+func (w *world) measure(ctx context.Context, s *server, l workload, period time.Duration, flags ...string) (figures, error) {
 	before, err := spent(s.pid)
 	if err != nil {
 		return figures{}, err
 	}
-	a, err := w.load(ctx, s, "-clients", strconv.Itoa(l.clients), "-for", period.String(), "-names", string(l.names))
+	a, err := w.load(ctx, s, append(flags, "-clients", strconv.Itoa(l.clients), "-for", period.String(), "-names", string(l.names))...)
 	if err != nil {
 		return figures{}, err
 	}

@@ -24,11 +24,29 @@ func ARPReply(mac [6]byte, has netip.Addr, toMAC [6]byte, to netip.Addr) []byte 
 	return append(append(b, toMAC[:]...), to.AsSlice()...)
 }
 
+// ARPProbe asks whether somebody has an IPv4 address already (RFC 5227).
+func ARPProbe(mac [6]byte, about netip.Addr) []byte {
+	b := append([]byte{0, 1, 8, 0, 6, 4, 0, 1}, mac[:]...)
+	return append(append(b, make([]byte, 4+6)...), about.AsSlice()...)
+}
+
 // NeighbourAdvert is the ICMPv6 message, to override what is known, that a MAC
 // address has an IPv6 address (RFC 4861, 4.4).
 func NeighbourAdvert(mac [6]byte, has netip.Addr) []byte {
 	b := append([]byte{136, 0, 0, 0, 0x60, 0, 0, 0}, has.AsSlice()...)
 	return append(append(b, 2, 1), mac[:]...)
+}
+
+// NeighbourSolicit is the ICMPv6 message that asks for an IPv6 address, without
+// saying who asks.
+func NeighbourSolicit(about netip.Addr) []byte {
+	return append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, about.AsSlice()...)
+}
+
+// SolicitedNode is where one asks for an IPv6 address (RFC 4291, 2.7.1).
+func SolicitedNode(about netip.Addr) netip.Addr {
+	a := about.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]})
 }
 
 // UDP is a datagram. Its checksum is filled in by IPv4 or IPv6.

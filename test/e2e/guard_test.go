@@ -124,6 +124,11 @@ func (s *scene) forged(to *member, marker []byte) map[string][]func() {
 			send(own, unix.ETH_P_ARP, append(testnet.ARPReply(own, s.gateway.v4, to.mac, to.v4), marker...)),
 			send(own, unix.ETH_P_ARP, append(testnet.ARPReply(own, s.good.v4, to.mac, to.v4), marker...)),
 			send(own, unix.ETH_P_ARP, append(testnet.ARPReply(stranger, e.v4, to.mac, to.v4), marker...)),
+			send(own, unix.ETH_P_ARP, append(testnet.ARPProbe(own, to.v4), marker...)),
+		},
+		"spoofed neighbour solicitation": { // who is asking for the address itself gives it up
+			send(own, unix.ETH_P_IPV6, icmp6(netip.IPv6Unspecified(), testnet.SolicitedNode(to.local), testnet.NeighbourSolicit(to.local))),
+			send(own, unix.ETH_P_IPV6, icmp6(netip.IPv6Unspecified(), testnet.SolicitedNode(s.good.v6), testnet.NeighbourSolicit(s.good.v6))),
 		},
 		"spoofed neighbour advertisement": {
 			send(own, unix.ETH_P_IPV6, icmp6(e.local, to.local, testnet.NeighbourAdvert(own, s.gateway.v6))),
@@ -146,6 +151,27 @@ func (s *scene) forged(to *member, marker []byte) map[string][]func() {
 	}
 }
 
+// own are frames that a sandbox sends as itself.
+func (s *scene) own(to *member, marker []byte) []func() {
+	e := s.evil
+	ask := append(testnet.NeighbourSolicit(e.local), marker...)
+	var out []func()
+	for _, f := range []struct {
+		typ uint16
+		b   []byte
+	}{
+		{unix.ETH_P_IP, testnet.IPv4(unix.IPPROTO_UDP, e.v4, to.v4, testnet.UDP(7, 7000, marker))},
+		{unix.ETH_P_IPV6, testnet.IPv6(unix.IPPROTO_UDP, 64, e.v6, to.v6, testnet.UDP(7, 7000, marker))},
+		{unix.ETH_P_ARP, append(testnet.ARPReply(e.mac, e.v4, to.mac, to.v4), marker...)},
+		{unix.ETH_P_ARP, append(testnet.ARPProbe(e.mac, e.v4), marker...)},
+		{unix.ETH_P_IPV6, testnet.IPv6(unix.IPPROTO_ICMPV6, 255, e.v6, to.v6, append(testnet.NeighbourAdvert(e.mac, e.v6), marker...))},
+		{unix.ETH_P_IPV6, testnet.IPv6(unix.IPPROTO_ICMPV6, 255, netip.IPv6Unspecified(), testnet.SolicitedNode(e.local), ask)},
+	} {
+		out = append(out, func() { s.Helper(); s.send(e.mac, to, f.typ, f.b) })
+	}
+	return out
+}
+
 // TestGuard: a hostile sandbox sends whatever it likes. Nothing that claims to be
 // somebody else's gets to a neighbour or to the host, each is counted by the rule
 // that names the reason, what is its own passes, and others notice nothing.
@@ -165,9 +191,11 @@ func TestGuard(t *testing.T) {
 		}
 		// What is the sandbox's own comes after all of it, and is the first to arrive.
 		last := append(bytes.Clone(marker), " own"...)
-		s.send(s.evil.mac, to, unix.ETH_P_IP, testnet.IPv4(unix.IPPROTO_UDP, s.evil.v4, to.v4, testnet.UDP(7, 7000, last)))
-		if got := tap.first(); !bytes.Contains(got, last) {
-			t.Errorf("to %s came: %x", to.ns.Name, got)
+		for _, b := range s.own(to, last) {
+			b()
+			if got := tap.first(); !bytes.Contains(got, last) {
+				t.Errorf("to %s came: %x", to.ns.Name, got)
+			}
 		}
 	}
 	if r := ping.Stop(patience); len(r.Probes) == 0 || len(r.Lost()) > 0 {

@@ -88,7 +88,7 @@ func (d tour) all(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.names, d.published, d.why, d.survive, d.overview, d.cleanUp} {
+	for _, step := range []func(context.Context) error{d.networks, d.traffic, d.names, d.published, d.packets, d.survive, d.overview, d.cleanUp} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -190,22 +190,21 @@ func (d tour) published(ctx context.Context) error {
 	return nil
 }
 
-// why shows where the packet to db ended, and the whole plan.
-func (d tour) why(ctx context.Context) error {
-	say("why: the kernel's own counters, rule by rule")
-	out, err := d.output(ctx, "sandbox", "inspect", "--format", "{{range .Live.Chains}}{{println .}}{{end}}", "web")
+// packets sends one that arrives and one that does not, and shows what became of
+// each, and then the whole plan.
+func (d tour) packets(ctx context.Context) error {
+	say("one packet from web to api: the path it should take beside the one it took")
+	_, stop, err := d.serve(ctx, "api")
 	if err != nil {
 		return err
 	}
-	found := false
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, "counter packets") && !strings.Contains(line, "packets 0 ") {
-			fmt.Print(line)
-			found = true
-		}
+	defer stop()
+	if err := d.towpath(ctx, 0, "probe", "web", "api:80"); err != nil {
+		return err
 	}
-	if !found {
-		return errors.New("no counter has counted")
+	say("and one from web to db: where it ended, by which rule, and what to do about it")
+	if err := d.towpath(ctx, 1, "probe", "web", "db:80"); err != nil {
+		return err
 	}
 	say("all of it, as one page")
 	return d.commands(ctx, "plan")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -23,7 +24,9 @@ const (
 // Serve answers requests from l by h until ctx ends, then lets those under way
 // finish. It closes l. A stop that was asked for is not an error.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	silent := &silent{conns: map[net.Conn]bool{}}
 	srv := &http.Server{
+		ConnState:         silent.note,
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -36,7 +39,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		},
 	}
 	stopped := make(chan error, 1)
-	keepGoing := context.AfterFunc(ctx, func() { stopped <- stop(ctx, srv) })
+	keepGoing := context.AfterFunc(ctx, func() { stopped <- stop(ctx, srv, silent) })
 	err := srv.Serve(listener{l})
 	if !errors.Is(err, http.ErrServerClosed) {
 		keepGoing()
@@ -46,13 +49,46 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 }
 
 // stop waits for requests under way, at most the grace, then cuts them off.
-func stop(ctx context.Context, srv *http.Server) error {
+func stop(ctx context.Context, srv *http.Server, silent *silent) error {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
+	silent.close()
 	if err := srv.Shutdown(limit); err != nil {
 		return errors.Join(fmt.Errorf("stop API: requests were cut off: %w", err), srv.Close())
 	}
 	return nil
+}
+
+// silent are the connections on which nothing was asked yet, as clients keep
+// them in reserve. http.Server.Shutdown waits 5 s for their first request.
+type silent struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+// note is a http.Server.ConnState. A connection is active with its first byte.
+func (s *silent) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.conns, c)
+	case s.closed:
+		_ = c.Close()
+	default:
+		s.conns[c] = true
+	}
+}
+
+// close closes them, and those that come later.
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
 }
 
 // listener accepts connections that can receive descriptors.

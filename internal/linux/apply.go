@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -23,7 +22,7 @@ import (
 // what does not depend on what failed. To make what is there, or to remove what
 // is not, is no failure.
 func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
-	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}}
+	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}, given: map[string]*ready{}}
 	defer a.spaces.close()
 	for _, op := range ops {
 		if op.Verb != kernel.Delete {
@@ -31,6 +30,7 @@ func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
 		}
 	}
 	defer a.hangUp()
+	defer a.putAway()
 	for len(ops) > 0 {
 		n := batch(ops)
 		a.run(ctx, ops[:n])
@@ -87,6 +87,9 @@ type applier struct {
 	broken   map[kernel.Key]error
 	failures []kernel.Failure
 	arrivals map[string]*arrivals // by namespace
+	given    map[string]*ready    // namespaces that were ready, by name
+	// furniture is what new namespaces are to have, once one was asked for.
+	furniture map[string][]kernel.Object
 }
 
 // run carries out a batch, between its fault points.
@@ -95,6 +98,8 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		a.k.Pass("before " + op.String())
 	}
 	switch {
+	case ops[0].Object.Key().Kind.IsNFT() && !slices.ContainsFunc(ops, func(op kernel.Op) bool { return !a.has(op) }):
+		// all of it came with the namespace
 	case ops[0].Object.Key().Kind.IsNFT():
 		err := a.rules(ctx, ops)
 		if err == nil {
@@ -155,6 +160,9 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 		return nil
 	case kernel.Zone:
 		return a.k.changeZone(ctx, op.Verb, o)
+	}
+	if a.has(op) {
+		return nil
 	}
 	a.expect(op)
 	sp, err := a.spaces.at(op.Object.Key().NS)
@@ -262,10 +270,7 @@ func (a *applier) namespace(ctx context.Context, verb kernel.Verb, o kernel.Name
 		return netns.Remove(path)
 	}
 	if o.Cookie == 0 {
-		if err := netns.Create(path); !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		return nil
+		return a.newNamespace(o.Name)
 	}
 	a.k.mu.Lock()
 	f := a.k.offered[o.Cookie]

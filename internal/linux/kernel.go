@@ -99,6 +99,8 @@ type Kernel struct {
 	// judged says that the connections of former lives have been looked at.
 	judged bool
 
+	ready readyStore
+
 	mu      sync.Mutex
 	offered map[uint64]*os.File        // namespaces to adopt, by cookie
 	nsids   map[int]string             // sandboxes by the id the host's namespace knows them under
@@ -143,6 +145,7 @@ func Open(c Config) (*Kernel, error) {
 
 // Close closes what the Kernel holds. What it made stays.
 func (k *Kernel) Close() error {
+	k.ready.close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	errs := []error{k.xt.Close(), k.nft.Close(), k.rt.Close(), k.self.Close()}

@@ -26,6 +26,11 @@ func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 	if err := a.k.closeSockets(o); err != nil || verb == kernel.Delete {
 		return err
 	}
+	if r := a.given[o.NS]; r != nil && a.has(kernel.Op{Verb: verb, Object: o}) {
+		udp, tcp := r.udp, r.tcp
+		r.udp, r.tcp = nil, nil
+		return a.k.keepSockets(o, udp, tcp)
+	}
 	sp, err := a.spaces.at(o.NS)
 	if err != nil {
 		return err

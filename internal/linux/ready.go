@@ -1,0 +1,305 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/linux/sysctl"
+)
+
+// readyNamespaces is how many namespaces are kept ready, each with some four
+// descriptors.
+const readyNamespaces = 12
+
+// ready is a namespace of no sandbox yet, furnished with what every sandbox has:
+// to make all that takes longer than to connect it. Nothing but open files keeps
+// it: it is bound nowhere, so that nobody sees it and it goes with the daemon,
+// however that ends.
+type ready struct {
+	space *space
+	has   []kernel.Object // as in furniture
+	udp   *net.UDPConn
+	tcp   *net.TCPListener
+}
+
+func (r *ready) close() {
+	r.closeSockets()
+	if r.space.rt != nil {
+		_ = r.space.rt.Close()
+	}
+	_ = r.space.file.Close()
+}
+
+func (r *ready) closeSockets() {
+	if r.udp != nil {
+		_ = r.udp.Close()
+	}
+	if r.tcp != nil {
+		_ = r.tcp.Close()
+	}
+	r.udp, r.tcp = nil, nil
+}
+
+// noSandbox is the namespace that furniture is written for.
+const noSandbox = ""
+
+// furniture are the objects that ops make in new namespaces and that are not of
+// one sandbox alone: its loopback, its table, its resolver. They are by namespace.
+func furniture(ops []kernel.Op) map[string][]kernel.Object {
+	out := map[string][]kernel.Object{}
+	for _, op := range ops {
+		if o := common(op.Object); o != nil && op.Verb == kernel.Create {
+			ns := op.Object.Key().NS
+			out[ns] = append(out[ns], o)
+		}
+	}
+	return out
+}
+
+// common is an object as every sandbox has it, or nil.
+func common(o kernel.Object) kernel.Object {
+	switch o := o.(type) {
+	case kernel.Up:
+		if o.NS = noSandbox; o.Dev == loopback {
+			return o
+		}
+	case kernel.Hook:
+		if o.NS = noSandbox; o.Dev == loopback {
+			return o
+		}
+	case kernel.Table:
+		o.NS = noSandbox
+		return o
+	case kernel.Chain:
+		o.NS = noSandbox
+		return o
+	case kernel.Socket:
+		o.NS = noSandbox
+		return o
+	}
+	return nil
+}
+
+const loopback = "lo"
+
+// store keeps namespaces ready. It fills itself in the background when one was
+// taken out, with what that one had to have.
+type readyStore struct {
+	mu     sync.Mutex
+	wanted []kernel.Object
+	list   []*ready
+	wake   chan struct{} // nil until something was asked for
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// take gives a namespace with the furniture, if there is one.
+func (s *readyStore) take(want []kernel.Object, fill func(context.Context)) *ready {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.wanted, want) {
+		for _, r := range s.list {
+			r.close()
+		}
+		s.wanted, s.list = want, nil
+	}
+	if s.wake == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		s.wake, s.stop = make(chan struct{}, 1), cancel
+		s.ended.Go(func() { fill(ctx) })
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	if len(s.list) == 0 {
+		return nil
+	}
+	r := s.list[0]
+	s.list = slices.Delete(s.list, 0, 1)
+	return r
+}
+
+// lacking says what the next namespace has to have; nil when there are enough.
+func (s *readyStore) lacking() []kernel.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) >= readyNamespaces {
+		return nil
+	}
+	return s.wanted
+}
+
+// put adds a namespace, if it is still what is wanted.
+func (s *readyStore) put(r *ready) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.wanted, r.has) {
+		r.close()
+		return
+	}
+	s.list = append(s.list, r)
+}
+
+func (s *readyStore) close() {
+	s.mu.Lock()
+	stop := s.stop
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+		s.ended.Wait()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.list {
+		r.close()
+	}
+	s.list = nil
+}
+
+// fill makes namespaces ready until ctx ends. What cannot be made ready will be
+// tried again by the op that needs it, which tells of it.
+func (k *Kernel) fill(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.ready.wake:
+		}
+		for ctx.Err() == nil {
+			want := k.ready.lacking()
+			if want == nil {
+				break
+			}
+			r, err := k.furnish(ctx, want)
+			if err != nil {
+				k.Log.Warn("make a namespace ready", "err", err)
+				break
+			}
+			k.ready.put(r)
+		}
+	}
+}
+
+// furnish makes a namespace with the objects.
+func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, error) {
+	f, err := netns.New()
+	if err != nil {
+		return nil, err
+	}
+	r := &ready{space: &space{file: f}, has: objects}
+	if r.space.rt, err = rt.Dial(int(f.Fd())); err == nil {
+		r.space.rt.LimitLists(sandboxRoutes)
+		err = noAdvertisements(f)
+	}
+	if err == nil {
+		err = r.furnish(ctx)
+	}
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *ready) furnish(ctx context.Context) error {
+	var ops []kernel.Op
+	for _, o := range r.has {
+		var err error
+		switch o := o.(type) {
+		case kernel.Up:
+			var index int
+			if index, err = r.space.indexOf(ctx, o.Dev); err == nil {
+				up := true
+				err = r.space.rt.SetLink(ctx, index, rt.LinkChange{Up: &up})
+			}
+		case kernel.Socket:
+			r.udp, r.tcp, err = openSockets(r.space.file, o)
+		default:
+			ops = append(ops, kernel.Op{Verb: kernel.Create, Object: o})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	c, err := r.space.rules()
+	if err != nil {
+		return err
+	}
+	err = change(ctx, c, ops)
+	r.space.nft = nil
+	return errors.Join(err, c.Close())
+}
+
+// noAdvertisements makes links that come later take no routes from neighbours,
+// as those of a sandbox shall not: then each need not be told.
+func noAdvertisements(ns *os.File) error {
+	err := sysctl.Write(ns, "net/ipv6/conf/default/accept_ra", "0")
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without IPv6
+	}
+	return err
+}
+
+// newNamespace makes and binds the namespace of a sandbox, or binds one that is
+// ready.
+func (a *applier) newNamespace(name string) error {
+	path := a.k.Path(name)
+	if a.furniture == nil {
+		a.furniture = furniture(a.ops)
+	}
+	r := a.k.ready.take(a.furniture[name], a.k.fill)
+	if r == nil {
+		err := netns.Create(path)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err == nil {
+			var sp *space
+			if sp, err = a.spaces.at(name); err == nil {
+				err = noAdvertisements(sp.file)
+			}
+		}
+		return err
+	}
+	if err := netns.Bind(int(r.space.file.Fd()), path); err != nil {
+		r.close()
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	a.spaces.open[name] = r.space
+	a.given[name] = r
+	return nil
+}
+
+// has reports whether what an op makes came with its namespace.
+func (a *applier) has(op kernel.Op) bool {
+	r := a.given[op.Object.Key().NS]
+	if r == nil || op.Verb != kernel.Create {
+		return false
+	}
+	o := common(op.Object)
+	return o != nil && slices.Contains(r.has, o)
+}
+
+// putAway closes sockets that came with a namespace and that no op has taken.
+func (a *applier) putAway() {
+	for _, r := range a.given {
+		r.closeSockets()
+	}
+}

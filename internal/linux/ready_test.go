@@ -1,0 +1,72 @@
+//go:build linux
+
+package linux_test
+
+import (
+	"testing"
+
+	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
+)
+
+// TestReady: a sandbox in a namespace that was ready is like any other.
+func TestReady(t *testing.T) {
+	h := newHost(t, false)
+	v := h.view()
+	addNetwork(v, "front", 0, true)
+	addSandbox(v, "first", 2, "front")
+	before := plan(t, v)
+	h.put(nil, before)
+	n, err := h.FillReady(t.Context())
+	must(t, err)
+	if n < 2 {
+		t.Fatalf("%d namespaces are ready", n)
+	}
+	h.agrees(before) // nobody sees them
+	cookie, err := h.NextReady()
+	must(t, err)
+	addSandbox(v, "second", 3, "front")
+	addSandbox(v, "third", 4, "front")
+	want := plan(t, v)
+	h.put(before, want)
+	h.agrees(want)
+	second, third := h.sandbox("second"), h.sandbox("third")
+	got, err := netns.Cookie(second.F)
+	must(t, err)
+	other, err := netns.Cookie(third.F)
+	must(t, err)
+	if got != cookie && other != cookie {
+		t.Error("neither sandbox is in the namespace that was ready")
+	}
+	if v.Host.Hooks != kernel.NoHooks {
+		echoes(t, second, port53(), 2_000)
+		echoes(t, third, port53(), 2_000)
+	}
+	h.put(want, kernel.State{})
+	h.agrees(kernel.State{})
+}
+
+// TestReadyIsOfThePlan: what is ready for another plan is not given.
+func TestReadyIsOfThePlan(t *testing.T) {
+	h := newHost(t, false)
+	have := kernel.State{}
+	for i, objects := range [][]kernel.Object{
+		{kernel.Namespace{Name: "a"}},
+		{kernel.Namespace{Name: "b"}, kernel.Up{NS: "b", Dev: "lo"}},
+		{kernel.Namespace{Name: "c"}},
+	} {
+		want := have.Clone()
+		must(t, want.Add(objects...))
+		h.put(have, want)
+		if seen := h.see(want, true); len(kernel.Diff(seen, want)) != 0 || len(seen) != len(want) {
+			t.Errorf("after sandbox %d there is\n%swant\n%s", i, seen, want)
+		}
+		if up := link(t, h.sandbox(objects[0].(kernel.Namespace).Name).Conn(t), "lo").Up; up != (len(objects) > 1) {
+			t.Errorf("loopback of sandbox %d is up: %t", i, up)
+		}
+		_, err := h.FillReady(t.Context())
+		must(t, err)
+		have = want
+	}
+	h.put(have, kernel.State{})
+}

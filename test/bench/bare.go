@@ -181,12 +181,11 @@ func (b *bareHost) create(ctx context.Context, host *rt.Conn, name string) (e ba
 }
 
 // configure gives the sandbox's end of a pair its settings, addresses and
-// routes, and raises both ends.
+// routes, raises both ends, and furnishes the sandbox.
 func (in *inside) configure(ctx context.Context, host *rt.Conn, l rt.Link, index int, addrs []netip.Prefix) error {
-	for _, name := range []string{"accept_ra", "disable_ipv6"} { // as the daemon's plan has it
-		if err := sysctl.Write(in.f, "net/ipv6/conf/eth0/"+name, "0"); err != nil {
-			return err
-		}
+	// A new namespace has IPv6 on, as the daemon's plan has it.
+	if err := sysctl.Write(in.f, "net/ipv6/conf/eth0/accept_ra", "0"); err != nil {
+		return err
 	}
 	for _, p := range addrs {
 		if err := in.conn.AddAddress(ctx, rt.Address{Index: index, Prefix: p, NoDAD: true}); err != nil {
@@ -198,6 +197,9 @@ func (in *inside) configure(ctx context.Context, host *rt.Conn, l rt.Link, index
 		if err == nil {
 			err = setUp(ctx, in.conn, i)
 		}
+	}
+	if err == nil {
+		err = in.furnish(ctx)
 	}
 	for _, p := range addrs {
 		if err == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/ports"
 )
 
 // keptPrefix begins the names under which the sockets of resolvers are kept over
@@ -126,4 +128,52 @@ func sameNamespace(socket, here *os.File) error {
 		err = errors.New("they are in another namespace than the sandbox is now")
 	}
 	return err
+}
+
+// resumePorts holds the ports whose sockets were kept over a restart, and has
+// those that are held from now on kept too.
+func (c *config) resumePorts(held *ports.Holder, log *slog.Logger) {
+	held.KeepIn(c.store, func(err error) { log.Warn("the port is free for others while the daemon restarts", "err", err) })
+	here, err := netns.Self()
+	if err != nil {
+		log.Warn("ports that were kept cannot be used", "err", err)
+		return
+	}
+	defer here.Close() //nolint:errcheck // only read
+	for _, name := range slices.Sorted(maps.Keys(c.kept)) {
+		if !ports.Kept(name) {
+			continue
+		}
+		err := resumePort(held, name, c.kept[name], here)
+		for _, f := range c.kept[name] {
+			_ = f.Close() // in use is a copy
+		}
+		delete(c.kept, name)
+		if err == nil {
+			continue
+		}
+		log.Warn("a port that was kept cannot be used", "err", err)
+		if err := errors.Join(c.store.Drop(name), c.store.Settle()); err != nil {
+			log.Warn("let go of a kept port", "name", name, "err", err)
+		}
+	}
+}
+
+func resumePort(held *ports.Holder, name string, files []*os.File, here *os.File) error {
+	if len(files) != 1 {
+		return fmt.Errorf("resume %s: there are %d descriptors of it", name, len(files))
+	}
+	ns, err := netns.OfSocket(files[0])
+	if err != nil {
+		return fmt.Errorf("resume %s: %w", name, err)
+	}
+	defer ns.Close() //nolint:errcheck // only read
+	same, err := netns.Same(ns, here)
+	if err == nil && !same {
+		err = errors.New("it is in another namespace than the daemon is now")
+	}
+	if err != nil {
+		return fmt.Errorf("resume %s: %w", name, err)
+	}
+	return held.Resume(name, files[0])
 }

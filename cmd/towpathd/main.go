@@ -128,6 +128,7 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	}
 	view, _ := e.View()
 	r.takeOver(c.kept, view.Sandboxes)
+	c.resumePorts(held, log)
 	loop := reconcile.New(k, e, log)
 	counts := metrics.New(version, e.Count)
 	counts.Names(r.counts)
@@ -143,6 +144,9 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	}()
 	if err := e.Start(ctx, loop); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", cmp.Or(context.Cause(ctx), err)), l.Close()) // why the loop ended
+	}
+	if err := held.Discard(); err != nil {
+		log.Warn("let go of kept ports that nobody asks for", "err", err)
 	}
 	log.Info("ready", "version", version, "socket", l.Addr().String())
 	tell(daemon.SdNotifyReady, log)

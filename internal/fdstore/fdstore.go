@@ -8,11 +8,13 @@ package fdstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -24,13 +26,19 @@ type Store struct {
 	socket string // of the manager; "": there is none
 	max    int
 
-	mu   sync.Mutex
-	kept map[string]int // how many, by name
-	used int
+	mu    sync.Mutex
+	kept  map[string]int // how many, by name
+	used  int
+	bytes int // of LISTEN_FDNAMES
 }
 
+// maxNames is how long the list of names may be that the manager starts us with.
+// The kernel takes no string of an environment above 128 KiB (MAX_ARG_STRLEN):
+// the daemon could not be started any more.
+const maxNames = 120_000
+
 // ErrFull says that the store takes no more.
-var ErrFull = errors.New("the service manager's descriptor store is full (FileDescriptorStoreMax=)")
+var ErrFull = errors.New("the service manager's descriptor store is full (FileDescriptorStoreMax=, or 120 kB of names)")
 
 // Open finds the store, and gives what was kept in it before, by name. It may be
 // called once, before the program opens anything.
@@ -41,8 +49,7 @@ func Open() (*Store, map[string][]*os.File) {
 	}
 	s := &Store{kept: map[string]int{}}
 	for name, files := range before {
-		s.kept[name] = len(files)
-		s.used += len(files)
+		s.count(name, len(files))
 	}
 	// The manager tells since version 254 how much it takes; the unit tells for
 	// those before.
@@ -69,7 +76,7 @@ func (s *Store) Keep(name string, files ...*os.File) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used+len(files) > s.max {
+	if s.used+len(files) > s.max || s.bytes+listed(name, len(files)) > maxNames {
 		return fmt.Errorf("keep %s: %w", name, ErrFull)
 	}
 	fds, err := duplicates(files)
@@ -81,10 +88,21 @@ func (s *Store) Keep(name string, files ...*os.File) error {
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", name, err)
 	}
-	s.kept[name] = len(files)
-	s.used += len(files)
+	s.count(name, len(files))
 	return nil
 }
+
+// count notes that there are n more under a name, or fewer.
+func (s *Store) count(name string, n int) {
+	s.used += n
+	s.bytes += listed(name, n)
+	if s.kept[name] += n; s.kept[name] == 0 {
+		delete(s.kept, name)
+	}
+}
+
+// listed is how long n descriptors make the list of names.
+func listed(name string, n int) int { return n * (len(name) + len(":")) }
 
 // duplicates gives numbers to send. File.Fd is not asked, which makes the file
 // wait in its calls, and with it the socket that it is a copy of.
@@ -123,9 +141,39 @@ func (s *Store) Drop(name string) error {
 	if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
 		return fmt.Errorf("drop %s: %w", name, err)
 	}
-	s.used -= s.kept[name]
-	delete(s.kept, name)
+	s.count(name, -s.kept[name])
 	return nil
+}
+
+// settleTime bounds the wait for the manager, which may be busy with others.
+const settleTime = time.Second
+
+// Settle waits until the manager has done what it was told: what was dropped is
+// closed then. A manager that does not answer is not waited for any longer than
+// a moment (sd_notify(3), BARRIER=1).
+func (s *Store) Settle() error {
+	if s.socket == "" {
+		return nil
+	}
+	here, there, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("wait for the service manager: %w", err)
+	}
+	defer here.Close() //nolint:errcheck // nothing was written
+	fds, err := duplicates([]*os.File{there})
+	if err == nil {
+		err = s.send("BARRIER=1", unix.UnixRights(fds...))
+	}
+	closeAll(fds)
+	if err = errors.Join(err, there.Close()); err == nil {
+		err = here.SetReadDeadline(time.Now().Add(settleTime))
+	}
+	if err == nil {
+		if _, err = here.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+			return nil // it has closed its end
+		}
+	}
+	return fmt.Errorf("wait for the service manager: %w", err)
 }
 
 // Names are those of what is kept, sorted.

@@ -80,6 +80,10 @@ type Holder struct {
 	held    map[Port]Port   // as they were asked for: one port, or a run; by the bare ones
 	sockets map[slot]shared // of the single ports
 
+	store Store       // keeps sockets over a restart; nil: nothing does
+	tell  func(error) // that the store did not take one
+	told  bool
+
 	splices  map[Port]*splice // by the bare ports
 	doors    map[int]*door    // by descriptor
 	sessions map[int]*session // by descriptor
@@ -223,6 +227,7 @@ func (h *Holder) take(p Port) error {
 				return err
 			}
 			s.fd = int32(fd)
+			h.keep(one, fd)
 		}
 		s.users++
 		h.sockets[one.slot()] = s
@@ -235,6 +240,7 @@ func (h *Holder) take(p Port) error {
 // close lets go of the sockets of single ports that nobody else uses.
 func (h *Holder) close(ports []Port) error {
 	var errs []error
+	var closed []slot
 	for _, p := range ports {
 		s := h.sockets[p.slot()]
 		if s.users--; s.users > 0 {
@@ -242,11 +248,12 @@ func (h *Holder) close(ports []Port) error {
 			continue
 		}
 		delete(h.sockets, p.slot())
+		closed = append(closed, p.slot())
 		if err := unix.Close(int(s.fd)); err != nil {
 			errs = append(errs, fmt.Errorf("release %s: %w", p, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, h.forget(closed))...)
 }
 
 // Free holds a port that the kernel chooses out of ip_local_port_range, and
@@ -267,6 +274,7 @@ func (h *Holder) Free(proto string, addr netip.Addr) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	h.held[p], h.sockets[p.slot()] = p, shared{int32(fd), 1}
+	h.keep(p, fd)
 	return p.Addr, nil
 }
 
@@ -308,15 +316,17 @@ func (h *Holder) Held() []Port {
 	return slices.SortedFunc(maps.Values(h.held), Port.compare)
 }
 
-// Close lets go of all ports. The Holder can be used again.
+// Close lets go of all ports; what a store has of them stays there. The Holder
+// can be used again, without the store.
 func (h *Holder) Close() error {
 	held := h.Held()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.store = nil
 	for i := range held {
 		held[i] = held[i].bare()
 	}
-	err := h.drop(held)
+	err := errors.Join(h.drop(held), h.discard())
 	if h.watching != nil {
 		err = errors.Join(err, h.watching.Close())
 		h.epoll, h.watching = 0, nil

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -79,6 +81,10 @@ func (k *keeper) do(text string, files []*os.File) {
 		k.kept[name] = append(k.kept[name], files...)
 	case strings.HasPrefix(text, "FDSTOREREMOVE=1\n"):
 		k.drop(name)
+	case text == "BARRIER=1": // what came before it is done
+		for _, f := range files {
+			f.Close()
+		}
 	}
 }
 
@@ -211,6 +217,82 @@ func TestHandover(t *testing.T) {
 		t.Errorf("%d of 3 were found to be of no use:\n%s", n, w.log)
 	}
 	w.eventually("the store has the new ones alone", func() bool { return slices.Equal(k.names(), []string{"resolver-db", "resolver-web"}) })
+}
+
+// TestPortsAreKept: where the service manager keeps descriptors, no other program
+// gets a published port while the daemon is away, and what is unpublished is free.
+func TestPortsAreKept(t *testing.T) {
+	w := newWorld(t)
+	k := newKeeper(w)
+	k.start(w)
+	w.must("network", "create", "front", "--subnet", "172.30.0.0/24")
+	w.must("sandbox", "create", "web", "--network", "front", "-p", "8080:80", "-p", "192.0.2.10:53:53/udp", "-p", "9000-9002:9000-9002")
+	names := []string{"resolver-web", "tcp-8080", "tcp-9000", "tcp-9001", "tcp-9002", "udp-53-192.0.2.10"}
+	if got := k.names(); !slices.Equal(got, names) {
+		t.Fatalf("kept are %q, want %q", got, names)
+	}
+	rival := func(network, addr string) (err error) {
+		w.host.Do(t, func() error {
+			var c io.Closer
+			if network == "udp" {
+				c, err = net.ListenPacket(network, addr)
+			} else {
+				c, err = net.Listen(network, addr)
+			}
+			if err == nil {
+				err = c.Close()
+			}
+			return nil
+		})
+		return err
+	}
+	for range 2 { // kept anew by the next, too
+		w.kill()
+		for _, p := range [][2]string{{"tcp", ":8080"}, {"tcp", "127.0.0.1:9001"}, {"udp", "192.0.2.10:53"}} {
+			if err := rival(p[0], p[1]); !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("while the daemon is away another gets %s %s: %v", p[0], p[1], err)
+			}
+		}
+		k.start(w)
+		w.clean()
+		if got := k.names(); !slices.Equal(got, names) {
+			t.Fatalf("after a restart kept are %q", got)
+		}
+	}
+	// Free means free at once, for others and for the next publication.
+	w.must("unpublish", "web", "8080:80")
+	w.check(rival("tcp", ":8080"))
+	w.must("publish", "web", "8080:81")
+	w.must("unpublish", "web", "8080:81")
+
+	// What nobody asks for any more is let go of, and what is no such socket.
+	w.kill()
+	w.host.Do(t, func() error {
+		for name, port := range map[string]int{"tcp-7000": 7000, "tcp-7001": 7002} {
+			l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
+			if err != nil {
+				return err
+			}
+			f, err := l.File()
+			if err = errors.Join(err, l.Close()); err != nil {
+				return err
+			}
+			k.mu.Lock()
+			k.kept[name] = []*os.File{f}
+			k.mu.Unlock()
+		}
+		return nil
+	})
+	k.start(w)
+	w.clean()
+	if n := strings.Count(w.log.String(), "cannot be used"); n != 1 {
+		t.Errorf("%d of 1 were found to be of no use:\n%s", n, w.log)
+	}
+	for _, addr := range []string{":7000", ":7001", ":7002"} {
+		if err := rival("tcp", addr); err != nil {
+			t.Errorf("%s is not let go of: %v", addr, err)
+		}
+	}
 }
 
 // isTold checks the address in an answer.

@@ -22,7 +22,10 @@ import (
 // what does not depend on what failed. To make what is there, or to remove what
 // is not, is no failure.
 func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
-	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}, given: map[string]*ready{}}
+	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}}
+	if k.foreseen == nil {
+		defer k.Foresee(ops)()
+	}
 	defer a.spaces.close()
 	for _, op := range ops {
 		if op.Verb != kernel.Delete {
@@ -30,7 +33,6 @@ func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
 		}
 	}
 	defer a.hangUp()
-	defer a.putAway()
 	for len(ops) > 0 {
 		n := batch(ops)
 		a.run(ctx, ops[:n])
@@ -87,9 +89,6 @@ type applier struct {
 	broken   map[kernel.Key]error
 	failures []kernel.Failure
 	arrivals map[string]*arrivals // by namespace
-	given    map[string]*ready    // namespaces that were ready, by name
-	// furniture is what new namespaces are to have, once one was asked for.
-	furniture map[string][]kernel.Object
 }
 
 // run carries out a batch, between its fault points.
@@ -98,10 +97,12 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		a.k.Pass("before " + op.String())
 	}
 	switch {
-	case ops[0].Object.Key().Kind.IsNFT() && !slices.ContainsFunc(ops, func(op kernel.Op) bool { return !a.has(op) }):
-		// all of it came with the namespace
 	case ops[0].Object.Key().Kind.IsNFT():
-		err := a.rules(ctx, ops)
+		missing := slices.DeleteFunc(slices.Clone(ops), a.has) // the rest came with the namespace
+		if len(missing) == 0 {
+			break
+		}
+		err := a.rules(ctx, missing)
 		if err == nil {
 			err = a.flows(ctx, ops)
 		}

@@ -99,7 +99,8 @@ type Kernel struct {
 	// judged says that the connections of former lives have been looked at.
 	judged bool
 
-	ready readyStore
+	ready    readyStore
+	foreseen *foreseen // while somebody said what is coming
 
 	mu      sync.Mutex
 	offered map[uint64]*os.File        // namespaces to adopt, by cookie

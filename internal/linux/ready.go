@@ -254,14 +254,30 @@ func noAdvertisements(ns *os.File) error {
 	return err
 }
 
+// foreseen is what the ops of a pass will make, and what of it is there already.
+type foreseen struct {
+	furniture map[string][]kernel.Object // of new namespaces, by name
+	given     map[string]*ready          // namespaces that were ready, by name
+}
+
+// Foresee tells of all ops that several calls of Apply are going to carry out,
+// until the function is called: a new namespace can then be one that has already
+// what later ops make. It has to be called by the one who calls Apply.
+func (k *Kernel) Foresee(ops []kernel.Op) (end func()) {
+	k.foreseen = &foreseen{furniture: furniture(ops), given: map[string]*ready{}}
+	return func() {
+		for _, r := range k.foreseen.given {
+			r.closeSockets() // that no op has taken
+		}
+		k.foreseen = nil
+	}
+}
+
 // newNamespace makes and binds the namespace of a sandbox, or binds one that is
 // ready.
 func (a *applier) newNamespace(name string) error {
 	path := a.k.Path(name)
-	if a.furniture == nil {
-		a.furniture = furniture(a.ops)
-	}
-	r := a.k.ready.take(a.furniture[name], a.k.fill)
+	r := a.k.ready.take(a.k.foreseen.furniture[name], a.k.fill)
 	if r == nil {
 		err := netns.Create(path)
 		if errors.Is(err, fs.ErrExist) {
@@ -283,23 +299,16 @@ func (a *applier) newNamespace(name string) error {
 		return err
 	}
 	a.spaces.open[name] = r.space
-	a.given[name] = r
+	a.k.foreseen.given[name] = r
 	return nil
 }
 
 // has reports whether what an op makes came with its namespace.
 func (a *applier) has(op kernel.Op) bool {
-	r := a.given[op.Object.Key().NS]
+	r := a.k.foreseen.given[op.Object.Key().NS]
 	if r == nil || op.Verb != kernel.Create {
 		return false
 	}
 	o := common(op.Object)
 	return o != nil && slices.Contains(r.has, o)
-}
-
-// putAway closes sockets that came with a namespace and that no op has taken.
-func (a *applier) putAway() {
-	for _, r := range a.given {
-		r.closeSockets()
-	}
 }

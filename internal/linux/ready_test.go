@@ -46,6 +46,54 @@ func TestReady(t *testing.T) {
 	h.agrees(kernel.State{})
 }
 
+// TestReadyInSteps: the steps of a pass are calls of their own, and who does not
+// come so far leaves no socket behind.
+func TestReadyInSteps(t *testing.T) {
+	h := newHost(t, false)
+	v := h.view()
+	addNetwork(v, "front", 0, true)
+	addSandbox(v, "first", 2, "front")
+	have := plan(t, v)
+	h.put(nil, have)
+	_, err := h.FillReady(t.Context())
+	must(t, err)
+	addSandbox(v, "second", 3, "front")
+	want := plan(t, v)
+	ops := kernel.Diff(have, want)
+	cookie, err := h.NextReady()
+	must(t, err)
+	end := h.Foresee(ops)
+	for i := range ops {
+		if fs := h.Apply(t.Context(), ops[i:i+1]); len(fs) > 0 {
+			t.Fatal(fs[0].Err)
+		}
+	}
+	end()
+	h.agrees(want)
+	got, err := netns.Cookie(h.sandbox("second").F)
+	must(t, err)
+	if got != cookie {
+		t.Error("the sandbox is not in the namespace that was ready")
+	}
+	_, err = h.FillReady(t.Context())
+	must(t, err)
+	have = want
+	addSandbox(v, "third", 4, "front")
+	want = plan(t, v)
+	ops = kernel.Diff(have, want)
+	end = h.Foresee(ops)
+	for _, op := range ops {
+		if op.Object.Key().Kind == kernel.KindNamespace {
+			h.Apply(t.Context(), []kernel.Op{op})
+		}
+	}
+	end()
+	h.put(h.see(want, true), want)
+	h.agrees(want)
+	h.put(want, kernel.State{})
+	h.agrees(kernel.State{})
+}
+
 // TestReadyIsOfThePlan: what is ready for another plan is not given.
 func TestReadyIsOfThePlan(t *testing.T) {
 	h := newHost(t, false)

@@ -26,7 +26,7 @@ func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 	if err := a.k.closeSockets(o); err != nil || verb == kernel.Delete {
 		return err
 	}
-	if r := a.given[o.NS]; r != nil && a.has(kernel.Op{Verb: verb, Object: o}) {
+	if r := a.k.foreseen.given[o.NS]; r != nil && a.has(kernel.Op{Verb: verb, Object: o}) {
 		udp, tcp := r.udp, r.tcp
 		r.udp, r.tcp = nil, nil
 		return a.k.keepSockets(o, udp, tcp)

@@ -10,11 +10,20 @@ import (
 	"github.com/towpath/towpath/internal/kernel"
 )
 
+// foresight is of a kernel that can make use of knowing what all steps of a
+// plan are, until end is called.
+type foresight interface {
+	Foresee(ops []kernel.Op) (end func())
+}
+
 // apply carries out the ops of a plan in steps, so that what the rules are to
 // guard is not plugged in when the rules were refused, and nothing is raised
 // that is not guarded.
 func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	unitOf := l.unitsOf(p)
+	if f, ok := l.kernel.(foresight); ok {
+		defer f.Foresee(p.ops)()
+	}
 	var before, rules, plug, guard, after []kernel.Op
 	for _, op := range p.ops {
 		switch {

@@ -269,11 +269,13 @@ func TestPortsAreKept(t *testing.T) {
 	w.kill()
 	w.host.Do(t, func() error {
 		for name, port := range map[string]int{"tcp-7000": 7000, "tcp-7001": 7002} {
-			l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
+			var plain net.ListenConfig
+			plain.SetMultipathTCP(false) // which is another protocol
+			l, err := plain.Listen(t.Context(), "tcp", fmt.Sprintf(":%d", port))
 			if err != nil {
 				return err
 			}
-			f, err := l.File()
+			f, err := l.(*net.TCPListener).File()
 			if err = errors.Join(err, l.Close()); err != nil {
 				return err
 			}

@@ -131,3 +131,42 @@ func TestNoStore(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesAreBounded: the manager starts the daemon with a list of all names,
+// of which the kernel takes 128 KiB.
+func TestNamesAreBounded(t *testing.T) {
+	c := manager(t, "32768")
+	go func() {
+		b, oob := make([]byte, 4096), make([]byte, 4096)
+		for {
+			_, n, _, _, err := c.ReadMsgUnix(b, oob)
+			if err != nil {
+				return
+			}
+			msgs, _ := unix.ParseSocketControlMessage(oob[:n])
+			for _, m := range msgs {
+				fds, _ := unix.ParseUnixRights(&m)
+				closeAll(fds)
+			}
+		}
+	}()
+	s, _ := Open()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	name := func(i int) string { return strings.Repeat("n", 199) + string(rune('a'+i/26)) + string(rune('a'+i%26)) }
+	n := 0
+	for err == nil {
+		if err = s.Keep(name(n), null, null); err == nil {
+			n++
+		}
+	}
+	if want := maxNames / (2 * len(name(0)+":")); !errors.Is(err, ErrFull) || n != want {
+		t.Errorf("%d names were taken, want %d; then: %v", n, want, err)
+	}
+	if err := errors.Join(s.Drop(name(0)), s.Settle(), s.Keep(name(0), null, null)); err != nil {
+		t.Errorf("in the place of one that was dropped: %v", err)
+	}
+}

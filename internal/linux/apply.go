@@ -205,6 +205,9 @@ func gone(err error) bool {
 func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
 	dev := deviceOf(op.Object)
 	index, err := sp.indexOf(ctx, dev)
+	if dev == loopback && op.Verb != kernel.Delete && errors.Is(err, unix.ENODEV) {
+		index, err = nameLoopback(ctx, sp)
+	}
 	if err != nil {
 		return err
 	}
@@ -231,6 +234,14 @@ func (a *applier) onLink(ctx context.Context, sp *space, op kernel.Op) error {
 		return sp.rt.ReplaceNeighbour(ctx, n)
 	}
 	return fmt.Errorf("no way to apply %T", op.Object)
+}
+
+// nameLoopback gives a loopback that somebody renamed its name again. It cannot
+// be deleted, and always has the same index.
+func nameLoopback(ctx context.Context, sp *space) (int, error) {
+	const index = 1 // LOOPBACK_IFINDEX of linux/net_namespace.h
+	name, down := loopback, false
+	return index, sp.rt.SetLink(ctx, index, rt.LinkChange{Name: &name, Up: &down}) // a name is for a link that is down
 }
 
 func deviceOf(o kernel.Object) string {

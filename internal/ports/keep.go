@@ -32,10 +32,13 @@ func (h *Holder) KeepIn(s Store, tell func(error)) {
 }
 
 // name is what a socket is kept under: "tcp-80" on all addresses of both
-// families, else "tcp-80-192.0.2.9". A colon is not allowed, and many names have
+// families, "tcp6-80" on those of IPv6 alone, else "tcp-80-192.0.2.9". A colon is not allowed, and many names have
 // to be short together.
 func (s slot) name() string {
 	proto := map[byte]string{'t': "tcp", 'u': "udp", 's': "sctp"}[s.proto]
+	if s.v6only {
+		proto += "6"
+	}
 	name := fmt.Sprintf("%s-%d", proto, s.port)
 	if s.addr == netip.IPv6Unspecified() {
 		return name
@@ -156,12 +159,12 @@ func isHeldBy(fd int, p Port) error {
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	ways, err := forms(p.Addr)
+	ways, err := p.forms()
 	if err != nil {
 		return err
 	}
 	for _, f := range ways {
-		if proto == k.proto && (listens == 1) == k.listens && sameAddress(f.addr, sa) && isDual(fd, f) {
+		if proto == k.proto && (listens == 1) == k.listens && sameAddress(f.addr, sa) && f.sameFamilies(fd) {
 			return nil
 		}
 	}
@@ -180,12 +183,14 @@ func sameAddress(a, b unix.Sockaddr) bool {
 	return false
 }
 
-func isDual(fd int, f form) bool {
-	if !f.dual {
+// sameFamilies reports whether a socket of all addresses has the families that
+// it is to have.
+func (f form) sameFamilies(fd int) bool {
+	if !f.dual && !f.v6only {
 		return true
 	}
 	only, err := unix.GetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY)
-	return err == nil && only == 0
+	return err == nil && (only == 1) == f.v6only
 }
 
 // Discard lets go of what was resumed and nobody has asked for.

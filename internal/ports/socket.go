@@ -76,6 +76,15 @@ func forms(a netip.AddrPort) ([]form, error) {
 	return []form{{domain: unix.AF_INET6, addr: sa, exact: true}}, nil
 }
 
+// forms gives the ways to hold a port.
+func (p Port) forms() ([]form, error) {
+	ways, err := forms(p.Addr)
+	if err == nil && p.v6only() && ways[0].dual {
+		ways = []form{{domain: unix.AF_INET6, addr: ways[0].addr, v6only: true}}
+	}
+	return ways, err
+}
+
 // zoneIndex gives the index of the interface that a link-local address is of.
 func zoneIndex(zone string) (uint32, error) {
 	if zone == "" {
@@ -109,12 +118,9 @@ func tryOpen(p Port) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	ways, err := forms(p.Addr)
+	ways, err := p.forms()
 	if err != nil {
 		return -1, err
-	}
-	if p.v6only() && ways[0].dual {
-		ways = []form{{domain: unix.AF_INET6, addr: ways[0].addr, v6only: true}}
 	}
 	fd, f, err := socket(k, ways)
 	if err != nil {

@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"context"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -272,74 +270,4 @@ func (w *world) daemonLogged(text string) bool {
 	w.Helper()
 	w.kill()
 	return strings.Contains(w.log.String(), text)
-}
-
-// TestHostileSandbox: a sandbox that deletes its interface for ever delays
-// nobody else, is told of, and works again when it stops.
-func TestHostileSandbox(t *testing.T) {
-	w := newWorld(t)
-	w.start()
-	w.must("sandbox", "create", "evil")
-	w.must("sandbox", "create", "good")
-	evil, _ := w.sandbox("evil")
-	good, _ := w.sandbox("good")
-	ping, err := good.EchoEvery(t.Context(), outside4(), 5*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
-	defer stop()
-	deletions := deleteForEver(ctx, w, evil)
-	var took []time.Duration
-	for i := 0; ctx.Err() == nil; i++ {
-		start := time.Now()
-		w.must("sandbox", "create", "other")
-		took = append(took, time.Since(start))
-		w.must("sandbox", "rm", "other")
-	}
-	if n := <-deletions; n == 0 {
-		t.Error("the interface was never deleted")
-	} else {
-		t.Logf("%d deletions", n)
-	}
-	slices.Sort(took)
-	t.Logf("meanwhile %d others created: median %s, longest %s", len(took), took[len(took)/2], took[len(took)-1])
-	if took[len(took)/2] > time.Second {
-		t.Errorf("others are delayed: %v", took)
-	}
-	if r := ping.Stop(patience); len(r.Lost()) > 0 {
-		t.Errorf("the ping of another: %s", r)
-	}
-	w.heals(time.Minute)
-	reaches(w, evil, w.outside, outside4())
-	if events := w.must("events", "--since", "1h", "--until", "0s"); !strings.Contains(events, "sandbox throttle evil") {
-		t.Errorf("events do not tell of it:\n%s", events)
-	}
-}
-
-// deleteForEver deletes eth0 as soon as it is there, until ctx ends; then it
-// tells how often.
-func deleteForEver(ctx context.Context, w *world, ns *testnet.NS) <-chan int {
-	w.Helper()
-	c := ns.Conn(w)
-	m, err := rt.Listen(ns.FD(), rt.GroupLink)
-	if err != nil {
-		w.Fatal(err)
-	}
-	done := make(chan int, 1)
-	go func() {
-		defer m.Close()
-		n := 0
-		for ctx.Err() == nil {
-			if l, err := c.LinkByName(ctx, "eth0"); err == nil && c.DelLink(ctx, l.Index) == nil {
-				n++
-				continue
-			}
-			if _, err := m.Next(ctx); err != nil {
-				break
-			}
-		}
-		done <- n
-	}()
-	return done
 }

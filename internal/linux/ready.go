@@ -203,7 +203,7 @@ func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, 
 		err = noAdvertisements(f)
 	}
 	if err == nil {
-		err = r.furnish(ctx)
+		err = r.furnish(ctx, k)
 	}
 	if err != nil {
 		r.close()
@@ -212,7 +212,7 @@ func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, 
 	return r, nil
 }
 
-func (r *ready) furnish(ctx context.Context) error {
+func (r *ready) furnish(ctx context.Context, k *Kernel) error {
 	var ops []kernel.Op
 	for _, o := range r.has {
 		var err error
@@ -239,7 +239,7 @@ func (r *ready) furnish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = change(ctx, c, ops)
+	err = k.change(ctx, c, ops)
 	r.space.nft = nil
 	return errors.Join(err, c.Close())
 }

@@ -49,8 +49,11 @@ func TestKeep(t *testing.T) {
 	var told []error
 	n.h.KeepIn(s, func(err error) { told = append(told, err) })
 	all := []Port{
-		{Proto: "tcp", Addr: at("[::]:80"), Count: 2}, {Proto: "udp", Addr: at("0.0.0.0:53")}, {Proto: "tcp6", Addr: at("[::]:90")},
-		{Proto: "udp", Addr: at("[2001:db8::9]:53")}, {Proto: "tcp", Addr: at("192.0.2.9:443")},
+		{Proto: "tcp", Addr: at("[::]:80"), Count: 2},
+		{Proto: "udp", Addr: at("0.0.0.0:53")},
+		{Proto: "tcp6", Addr: at("[::]:90")},
+		{Proto: "udp", Addr: at("[2001:db8::9]:53")},
+		{Proto: "tcp", Addr: at("192.0.2.9:443")},
 	}
 	must(t, n.hold(t, all...))
 	names := []string{"tcp-443-192.0.2.9", "tcp-80", "tcp-81", "tcp6-90", "udp-53-0.0.0.0", "udp-53-2001_db8__9"}

@@ -178,9 +178,15 @@ func TestDaemonRefusesToStart(t *testing.T) {
 	t.Run("bad flags", func(t *testing.T) {
 		w := newWorld(t)
 		for _, tc := range [][2]string{
-			{"--pool=10.0.0.1/8", "--pool"}, {"--pool=10.0.0.0/8,size=2", "do not fit"}, {"--protect-tables=on", "auto or off"}, {"--log-format=xml", "text or json"},
-			{"--dns-upstream=ns.example.org", "is not the address of a DNS server"}, {"--dns-upstream=127.0.0.11", "is not the address of a DNS server"},
-			{"--dns-ttl=2h", "--dns-ttl 2h0m0s is out of range"}, {"--dns-ttl=soon", "--dns-ttl"}, {"--nope", "--nope"},
+			{"--pool=10.0.0.1/8", "--pool"},
+			{"--pool=10.0.0.0/8,size=2", "do not fit"},
+			{"--protect-tables=on", "auto or off"},
+			{"--log-format=xml", "text or json"},
+			{"--dns-upstream=ns.example.org", "is not the address of a DNS server"},
+			{"--dns-upstream=127.0.0.11", "is not the address of a DNS server"},
+			{"--dns-ttl=2h", "--dns-ttl 2h0m0s is out of range"},
+			{"--dns-ttl=soon", "--dns-ttl"},
+			{"--nope", "--nope"},
 		} {
 			if got := w.startFails(nil, tc[0]); !strings.Contains(got, tc[1]) {
 				t.Errorf("%s: %s", tc[0], got)

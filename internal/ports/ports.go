@@ -126,9 +126,9 @@ func New() *Holder {
 }
 
 // Hold holds all of the ports until Release or Close, or none more than before.
-// What is held already is no error, and is led to where it is to be led now. A port that another program has is a
-// *TakenError; too few descriptors for them are a *LimitError before anything is
-// opened.
+// What is held already is no error, and is led to where it is to be led now. A
+// port that another program has is a *TakenError; too few descriptors for them
+// are a *LimitError before anything is opened.
 func (h *Holder) Hold(ports ...Port) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -307,6 +307,18 @@ func (h *Holder) Holds(p Port) bool {
 	defer h.mu.Unlock()
 	held, is := h.held[p.bare()]
 	return is && held == p
+}
+
+// Find gives what the socket of a single port is held for: the port itself or, of
+// one whose clients are passed on, the port or the run as it was asked for.
+func (h *Holder) Find(one Port) (Port, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, held := h.sockets[one.slot()]
+	if d := h.doors[int(s.fd)]; held && d != nil {
+		return d.Port, true
+	}
+	return one.bare(), held
 }
 
 // Held lists what is held, sorted.

@@ -159,6 +159,12 @@ func TestRun(t *testing.T) {
 	if n.h.Holds(whole) || !n.h.Holds(part) {
 		t.Errorf("held %v, want %s", n.h.Held(), part)
 	}
+	for port, want := range map[string]bool{"8002": false, "8003": true} {
+		one := Port{Proto: "tcp", Addr: at("[::]:" + port)}
+		if got, held := n.h.Find(one); held != want || got != one {
+			t.Errorf("find %s: %s, %v, want %v", one, got, held, want)
+		}
+	}
 	must(t, n.h.Release(part))
 	if got := r.ask(t, "keep", "tcp", "[::]:8005"); got != "ok" {
 		t.Fatal(got)

@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/sysctl"
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/owner"
+	"github.com/towpath/towpath/internal/ports"
 	"github.com/towpath/towpath/internal/reach"
 	"github.com/towpath/towpath/internal/reconcile"
 	"github.com/towpath/towpath/internal/topology"
@@ -33,24 +34,31 @@ type sight struct {
 	engine *engine.Engine
 	loop   *reconcile.Loop
 	kernel *linux.Kernel
+	ports  *ports.Holder
 	// one look at a time: each reads the whole machine.
 	one *sync.Mutex
 }
 
-func (c *config) sight(e *engine.Engine, loop *reconcile.Loop, k *linux.Kernel) (*sight, error) {
+func (c *config) sight(e *engine.Engine, loop *reconcile.Loop, k *linux.Kernel, held *ports.Holder) (*sight, error) {
 	self, err := netns.Self()
 	if err != nil {
 		return nil, err
 	}
-	return &sight{runDir: c.runDir, self: self, engine: e, loop: loop, kernel: k, one: &sync.Mutex{}}, nil
+	return &sight{runDir: c.runDir, self: self, engine: e, loop: loop, kernel: k, ports: held, one: &sync.Mutex{}}, nil
 }
 
-// held reports whether a socket of the host is one that keeps a port.
-func (s *sight) held(l machine.Listener) bool {
+// held reports whether a socket of the host is one that keeps a port, and whom
+// it passes on.
+func (s *sight) held(l machine.Listener) (*machine.Passing, bool) {
 	if l.V6Only {
 		l.Proto += "6"
 	}
-	return s.kernel.Ports.Holds(kernel.Socket{NS: kernel.Host, Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
+	p, held := s.ports.Find(ports.Port{Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
+	if !held {
+		return nil, false
+	}
+	passes, err := machine.PassedBy(kernel.Socket{To: p.To, From: p.From})
+	return passes, err == nil
 }
 
 // look reads the machine; everything, or what counts packets only. A daemon that

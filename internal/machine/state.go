@@ -80,7 +80,7 @@ func (s *Space) add(o kernel.Object, all kernel.State) error {
 		if o.NS != HostName {
 			return nil
 		}
-		passes, err := passing(o)
+		passes, err := PassedBy(o)
 		if err != nil {
 			return err
 		}
@@ -110,8 +110,8 @@ func (s *Space) addNeighbour(o kernel.Neighbour) {
 	s.Forwarding = append(s.Forwarding, ForwardingEntry{Dev: o.Dev, MAC: o.MAC, Bridge: o.Master, Static: true})
 }
 
-// passing reads whom a socket passes on.
-func passing(o kernel.Socket) (*Passing, error) {
+// PassedBy reads whom a socket passes on; nil: nobody.
+func PassedBy(o kernel.Socket) (*Passing, error) {
 	if !o.To.IsValid() {
 		return nil, nil //nolint:nilnil // nobody
 	}

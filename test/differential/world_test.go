@@ -190,9 +190,7 @@ func (w *world) look() {
 	h, err := look.Machine(w.Context(), look.Config{
 		Self: w.spaces[kernel.Host].F, RunDir: w.run, Limits: look.DefaultLimits(),
 		Named: map[string]*os.File{"outside": w.spaces["outside"].F},
-		Held: func(l machine.Listener) bool {
-			return w.holder.Holds(kernel.Socket{NS: kernel.Host, Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
-		},
+		Held:  w.holder.find,
 	})
 	w.must(err)
 	if len(h.Unread) > 0 {
@@ -234,6 +232,19 @@ func (h holder) Release(s kernel.Socket) error { return h.held.Release(port(s)) 
 
 // Holds reports whether a port is held.
 func (h holder) Holds(s kernel.Socket) bool { return h.held.Holds(port(s)) }
+
+// find tells the sockets that hold a port.
+func (h holder) find(l machine.Listener) (*machine.Passing, bool) {
+	if l.V6Only {
+		l.Proto += "6"
+	}
+	p, held := h.held.Find(ports.Port{Proto: l.Proto, Addr: netip.AddrPortFrom(l.Addr, l.Port)})
+	if !held {
+		return nil, false
+	}
+	passes, err := machine.PassedBy(kernel.Socket{To: p.To, From: p.From})
+	return passes, err == nil
+}
 
 func port(s kernel.Socket) ports.Port {
 	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}

@@ -126,6 +126,12 @@ func TestPassedOnConnection(t *testing.T) {
 			t.Errorf("port %d is reached from a source that may not", port)
 		}
 	}
+	// What is read back of the machine says the same.
+	for port, want := range map[string]string{"8080": "delivered", "8083": "the port is held for a publication, which is not for this packet"} {
+		if r := w.towpath("explain", "outside:"+outside6().String(), "["+host6().String()+"]:"+port); !strings.Contains(r.stdout, want) {
+			t.Errorf("port %s is explained as\n%s%s", port, r.stdout, r.stderr)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := w.outside.DialTCP(ctx, netip.AddrPortFrom(host6(), 8080))

@@ -32,8 +32,9 @@ type Config struct {
 	// Owners asks for the processes that have listeners open, which costs a look
 	// at every descriptor of every process.
 	Owners bool
-	// Held tells sockets that only keep others from a port; nil: there are none.
-	Held   func(machine.Listener) bool
+	// Held tells sockets that keep others from a port, and whom they let in all the
+	// same; nil: there are none.
+	Held   func(machine.Listener) (passes *machine.Passing, held bool)
 	Limits Limits
 }
 
@@ -138,11 +139,13 @@ func (l *looker) host() machine.Host {
 }
 
 // hold takes from the listeners those that only hold a port.
-func (r *reading) hold(held func(machine.Listener) bool) {
+func (r *reading) hold(held func(machine.Listener) (*machine.Passing, bool)) {
 	r.space.Listeners = slices.DeleteFunc(r.space.Listeners, func(s machine.Listener) bool {
-		if !held(s) {
+		passes, is := held(s)
+		if !is {
 			return false
 		}
+		s.Passes = passes
 		r.space.Held = append(r.space.Held, s)
 		return true
 	})

@@ -266,6 +266,34 @@ func TestPublishConflict(t *testing.T) {
 	w.clean()
 }
 
+// TestDefaultPublishAddress: where no address is given, the daemon's own is taken.
+func TestDefaultPublishAddress(t *testing.T) {
+	w := newWorld(t)
+	w.flags = []string{"--default-publish-address", "127.0.0.1"}
+	w.start()
+	w.must("sandbox", "create", "web")
+	web, _ := w.sandbox("web")
+	w.tellSource(web, 80)
+	if out := w.must("publish", "web", "8080:80", "0.0.0.0:8081:80", "81"); !strings.HasPrefix(out, "80/tcp -> 127.0.0.1:8080\n80/tcp -> 0.0.0.0:8081\n81/tcp -> 127.0.0.1:") {
+		t.Errorf("publish printed %s", out)
+	}
+	if _, err := ask(w, w.host, "tcp", netip.MustParseAddrPort("127.0.0.1:8080"), patience); err != nil {
+		t.Errorf("from the host: %v", err)
+	}
+	if got, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8080), impatience); err == nil {
+		t.Errorf("from outside: %q, want nothing", got)
+	}
+	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 8081), patience); err != nil {
+		t.Errorf("from outside, at any address: %v", err)
+	}
+	w.clean()
+	w.must("unpublish", "web", "8080:80")
+	w.clean()
+	if got := w.startFails(nil, "--default-publish-address=localhost"); !strings.Contains(got, `--default-publish-address "localhost" is not an address of the host`) {
+		t.Errorf("a name: %s", got)
+	}
+}
+
 // comm is the name of this process.
 func comm(w *world) string {
 	w.Helper()

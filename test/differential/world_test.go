@@ -131,6 +131,12 @@ func (w *world) apply(more []kernel.Object) {
 		w.Fatalf("%s: %v", f.Op, f.Err)
 	}
 	w.inUse(m, want)
+	for _, o := range want { // the kernel's link watch sees a carrier some time after it is there
+		if l, ok := o.(kernel.Link); ok && l.NS == kernel.Host && l.Master != "" {
+			w.spaces[kernel.Host].WaitUp(w, l.Name)
+			w.spaces[kernel.Host].WaitUp(w, l.Master)
+		}
+	}
 	w.must(want.Add(more...))
 	for i := range w.spec.Sandboxes {
 		name := fmt.Sprintf("s%d", i)

@@ -17,11 +17,13 @@ type Publications struct {
 	byID      *btree.Map[string, *api.Publication]
 	bySandbox *btree.Map[string, *api.Publication] // by sandbox and ID
 	byPort    *btree.Map[string, *api.Publication] // by protocol, block of ports, and ID
+	byService *btree.Map[string, *api.Publication] // by sandbox, its ports, protocol, and ID
 }
 
 // NewPublications gives those of the list.
 func NewPublications(list ...*api.Publication) Publications {
-	p := Publications{&btree.Map[string, *api.Publication]{}, &btree.Map[string, *api.Publication]{}, &btree.Map[string, *api.Publication]{}}
+	tree := func() *btree.Map[string, *api.Publication] { return &btree.Map[string, *api.Publication]{} }
+	p := Publications{tree(), tree(), tree(), tree()}
 	for _, one := range list {
 		p.Put(one)
 	}
@@ -30,7 +32,7 @@ func NewPublications(list ...*api.Publication) Publications {
 
 // Clone gives a copy that can be changed, as the original can.
 func (p Publications) Clone() Publications {
-	return Publications{p.byID.Copy(), p.bySandbox.Copy(), p.byPort.Copy()}
+	return Publications{p.byID.Copy(), p.bySandbox.Copy(), p.byPort.Copy(), p.byService.Copy()}
 }
 
 // Len is how many there are.
@@ -56,6 +58,7 @@ func (p Publications) Put(one *api.Publication) {
 	p.Delete(id)
 	p.byID.Set(id, one)
 	p.bySandbox.Set(one.Sandbox+"/"+id, one)
+	p.byService.Set(service(one)+id, one)
 	for block := range blocks(one) {
 		p.byPort.Set(block+id, one)
 	}
@@ -69,6 +72,7 @@ func (p Publications) Delete(id string) {
 	}
 	p.byID.Delete(id)
 	p.bySandbox.Delete(one.Sandbox + "/" + id)
+	p.byService.Delete(service(one) + id)
 	for block := range blocks(one) {
 		p.byPort.Delete(block + id)
 	}
@@ -80,6 +84,31 @@ func (p Publications) All() iter.Seq2[string, *api.Publication] { return under(p
 // Of gives those of a sandbox, by ID.
 func (p Publications) Of(sandbox string) iter.Seq[*api.Publication] {
 	return values(under(p.bySandbox, sandbox+"/"))
+}
+
+// Services gives, of each port that a sandbox serves, one publication that counts,
+// however many there are.
+func (p Publications) Services(sandbox string, counts func(*api.Publication) bool) iter.Seq[*api.Publication] {
+	return func(yield func(*api.Publication) bool) {
+		for from := sandbox + "/"; p.byService != nil; {
+			var found *api.Publication
+			p.byService.Ascend(from, func(key string, one *api.Publication) bool {
+				if strings.HasPrefix(key, sandbox+"/") && counts(one) {
+					found = one
+				}
+				return found == nil && strings.HasPrefix(key, sandbox+"/")
+			})
+			if found == nil || !yield(found) {
+				return
+			}
+			from = service(found) + "\xff" // behind all IDs
+		}
+	}
+}
+
+// service is the beginning of the keys in byService of a publication.
+func service(p *api.Publication) string {
+	return fmt.Sprintf("%s/%05d/%d/%s/", p.Sandbox, p.Port, p.Count, p.Proto)
 }
 
 // Overlapping gives one that wants a port of the host which another wants too,

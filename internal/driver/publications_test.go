@@ -16,12 +16,12 @@ import (
 // drawPublication draws from few, so that they meet.
 func drawPublication(t *rapid.T) *api.Publication {
 	p := &api.Publication{
-		Sandbox: rapid.SampledFrom([]string{"web", "web2", "db"}).Draw(t, "sandbox"), Port: 80,
+		Sandbox: rapid.SampledFrom([]string{"web", "web2", "db"}).Draw(t, "sandbox"), Port: uint16(rapid.SampledFrom([]int{80, 81, 8}).Draw(t, "serves")),
 		HostPort: uint16(rapid.SampledFrom([]int{1, 63, 64, 100, 127, 128, 4000, 65535}).Draw(t, "port")),
 		Count:    uint16(rapid.SampledFrom([]int{1, 1, 2, 65, 4000}).Draw(t, "count")),
 		Proto:    rapid.SampledFrom([]string{"tcp", "udp"}).Draw(t, "proto"),
 	}
-	p.Count = uint16(min(int(p.Count), 1<<16-int(p.HostPort)))
+	p.Count = uint16(min(int(p.Count), 1<<16-int(p.HostPort), 1<<16-int(p.Port)))
 	if host := rapid.SampledFrom([]string{"", "192.0.2.10", "0.0.0.0", "::1"}).Draw(t, "host"); host != "" {
 		p.HostIP = netip.MustParseAddr(host)
 	}
@@ -78,8 +78,31 @@ func samePublications(t *rapid.T, got driver.Publications, want map[string]*api.
 	if !slices.Equal(gotOf, of) {
 		t.Errorf("of web there are %v, want %v", gotOf, of)
 	}
+	sameServices(t, got, want)
 	if q := got.Overlapping(asks); (q != nil) != overlaps || q != nil && !asks.Overlaps(q) {
 		t.Errorf("%s overlaps %v, want %v", asks.ID(), q, overlaps)
+	}
+}
+
+// sameServices checks that each port a sandbox serves is told once, by one that
+// counts.
+func sameServices(t *rapid.T, got driver.Publications, want map[string]*api.Publication) {
+	counts := func(p *api.Publication) bool { return p.HostPort != 64 }
+	name := func(p *api.Publication) string { return fmt.Sprint(p.Port, p.Count, p.Proto) }
+	services := map[string]bool{}
+	for _, p := range want {
+		if p.Sandbox == "web" && counts(p) {
+			services[name(p)] = true
+		}
+	}
+	for p := range got.Services("web", counts) {
+		if want[p.ID()] != p || !services[name(p)] || !counts(p) || p.Sandbox != "web" {
+			t.Errorf("%s is told, which is not there, is told already, or does not count", p.ID())
+		}
+		delete(services, name(p))
+	}
+	if len(services) > 0 {
+		t.Errorf("ports that are not told: %v", services)
 	}
 }
 
@@ -96,6 +119,9 @@ func BenchmarkOneMore(b *testing.B) {
 				next := all.Clone()
 				if next.Overlapping(one) == nil {
 					next.Put(one)
+				}
+				for range next.Services("web", func(p *api.Publication) bool { return p != one }) {
+					continue
 				}
 			}
 		})

@@ -79,18 +79,9 @@ func (e *Engine) shown(v driver.View, sandbox string) []api.Publication {
 			hidden[v.Publications.Get(id)] = true
 		}
 	}
-	type service struct {
-		port, count uint16
-		proto       string
-	}
-	told := map[service]bool{}
 	var out []api.Publication
-	for p := range v.Publications.Of(sandbox) {
-		s := service{p.Port, p.Count, p.Proto}
-		if !told[s] && !hidden[p] {
-			told[s] = true
-			out = append(out, *p)
-		}
+	for p := range v.Publications.Services(sandbox, func(p *api.Publication) bool { return !hidden[p] }) {
+		out = append(out, *p)
 	}
 	return out
 }

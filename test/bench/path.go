@@ -174,7 +174,9 @@ func (l *line) measure() error {
 }
 
 // measurePublish publishes the first port of one daemon and one more of the
-// other, in turns. Both hosts have seen the same connections.
+// other, in turns. What was measured before goes from both, and its connections
+// with it: each time the whole table of connections is looked through, which
+// must not be longer on the one host than on the other.
 func (o options) measurePublish(ctx context.Context, p *paths, one, all *daemon, rounds int) error {
 	dir, err := os.MkdirTemp(o.state, "towpath-bench-")
 	if err != nil {
@@ -190,7 +192,11 @@ func (o options) measurePublish(ctx context.Context, p *paths, one, all *daemon,
 	if err != nil {
 		return err
 	}
-	if err := one.clients[0].Unpublish(ctx, "web", []api.Publication{{HostPort: thePort, Port: serverPort, Count: 1, Proto: "tcp"}}); err != nil {
+	was := []api.Publication{{HostPort: thePort, Port: serverPort, Count: 1, Proto: "tcp"}}
+	if err := errors.Join(one.clients[0].Unpublish(ctx, "web", was), all.clients[0].Unpublish(ctx, "web", was)); err != nil {
+		return err
+	}
+	if _, err := all.clients[0].Publish(ctx, "web", was); err != nil { // so that there are as many as is said
 		return err
 	}
 	spec := []api.Publication{{HostPort: thePort + 1, Port: serverPort, Count: 1, Proto: "tcp"}}

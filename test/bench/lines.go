@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -312,7 +313,23 @@ func newMates(ctx context.Context, d *daemon, guard string) (*line, error) {
 		defer ns[i].Close()
 		l.to = netip.AddrPortFrom(s.Endpoints[0].Addresses[0].Addr(), serverPort)
 	}
+	if err := isGuarded(ctx, d, "left-"+guard, guard == "on"); err != nil {
+		return l, err
+	}
 	return l, l.populate(ctx, ns[0], ns[1], serverPort)
+}
+
+// isGuarded fails unless what a sandbox sends is checked in the kernel, or is not.
+func isGuarded(ctx context.Context, d *daemon, sandbox string, want bool) error {
+	s, err := d.clients[0].Sandbox(ctx, sandbox)
+	if err != nil {
+		return err
+	}
+	is := slices.ContainsFunc(s.Live.Chains, func(rule string) bool { return strings.Contains(rule, " netdev towpath guard_") })
+	if is != want {
+		return fmt.Errorf("sandbox %s: its frames are checked: %t, want %t", sandbox, is, want)
+	}
+	return nil
 }
 
 // raise makes room for a descriptor a published port; the daemon inherits it.

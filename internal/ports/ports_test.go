@@ -355,8 +355,8 @@ func TestMany(t *testing.T) {
 			if fastest > time.Second {
 				t.Errorf("took %s, want less than a second", fastest)
 			}
-			if grown > 10_000 {
-				t.Errorf("%d kB more resident, want less than 10 MB", grown)
+			if grown > 30_000 { // the race detector's own memory among it
+				t.Errorf("%d kB more resident, want less than 30 MB", grown)
 			}
 			// Some come and go by the runtime's own doing.
 			moreThreads, moreGoroutines := status(t, "Threads")-threads, runtime.NumGoroutine()-goroutines

@@ -17,11 +17,11 @@ type Frame struct {
 	// SrcMAC and DstMAC are those of the Ethernet header.
 	SrcMAC, DstMAC string
 	// Proto is "tcp", "udp" or "icmp", which is an echo request; "arp", which is a
-	// reply that says that SrcMAC has Src; "na", a neighbour advertisement; or
-	// "ra", a router advertisement.
+	// reply that says that SrcMAC has Src; "probe", an ARP request for Dst; "na" and
+	// "ns", a neighbour advertisement and solicitation; or "ra", a router advertisement.
 	Proto    string
 	Src, Dst netip.AddrPort
-	// Target is the address that a neighbour advertisement is about.
+	// Target is the address that an advertisement or solicitation is about.
 	Target netip.Addr
 }
 
@@ -73,8 +73,13 @@ func (f Frame) packet() (*packet, error) {
 	switch f.Proto {
 	case "arp":
 		p.proto, p.kind = protoARP, advertise
-	case "na":
+	case "probe":
+		p.proto, p.kind = protoARP, solicit
+	case "na", "ns":
 		p.proto, p.kind, p.ttl = nft.ProtoICMPv6, advertise, 255
+		if f.Proto == "ns" {
+			p.kind = solicit
+		}
 		p.quoted = nft.Tuple{Dst: netip.AddrPortFrom(f.Target, 0)}
 	case "ra":
 		p.proto, p.kind, p.icmp, p.ttl = nft.ProtoICMPv6, other, icmp{routerAdvert, 0}, 255

@@ -142,7 +142,8 @@ func (w *world) forgeries() []forgery {
 // forgeriesBetween are all frames from one to another with one source MAC.
 func (w *world) forgeriesBetween(from, to neighbour, mac string) []forgery {
 	sources := append(slices.Clone(from.addrs), to.addrs...)
-	sources = append(sources, netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:9::9"), netip.MustParseAddr("fe80::9"))
+	sources = append(sources, netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:9::9"), netip.MustParseAddr("fe80::9"),
+		netip.IPv4Unspecified(), netip.IPv6Unspecified())
 	var out []forgery
 	for _, src := range sources {
 		for _, dst := range to.addrs {
@@ -161,12 +162,14 @@ func (w *world) forgeriesBetween(from, to neighbour, mac string) []forgery {
 			add("icmp", netip.Addr{}, 0, false)
 			if src.Is4() {
 				add("arp", netip.Addr{}, 0, false)
+				add("probe", netip.Addr{}, 0, false)
 				continue
 			}
 			add("ra", netip.Addr{}, 0, false)
 			for _, target := range sources {
 				if target.Is6() {
 					add("na", target, 0, false)
+					add("ns", target, 0, false)
 				}
 			}
 		}
@@ -183,6 +186,11 @@ func (f forgery) bytes() []byte {
 		arp := testnet.ARPReply(src, f.Src.Addr(), dst, f.Dst.Addr())
 		return testnet.Ethernet(dst, src, unix.ETH_P_ARP, append(arp, 0, 0, byte(f.id>>8), byte(f.id)))
 	}
+	if f.Proto == "probe" {
+		arp := testnet.ARPProbe(src, f.Dst.Addr())
+		copy(arp[14:], f.Src.Addr().AsSlice())
+		return testnet.Ethernet(dst, src, unix.ETH_P_ARP, append(arp, 0, 0, byte(f.id>>8), byte(f.id)))
+	}
 	proto, l4 := f.transport()
 	if f.Src.Addr().Is4() {
 		return testnet.Ethernet(dst, src, unix.ETH_P_IP, testnet.IPv4(proto, f.Src.Addr(), f.Dst.Addr(), l4))
@@ -192,7 +200,7 @@ func (f forgery) bytes() []byte {
 
 // hops: neighbour discovery is only believed with 255, which no router lets by.
 func (f forgery) hops() byte {
-	if f.Proto == "na" || f.Proto == "ra" {
+	if slices.Contains([]string{"na", "ns", "ra"}, f.Proto) {
 		return 255
 	}
 	return 64
@@ -210,10 +218,10 @@ func (f forgery) transport() (byte, []byte) {
 	case "tcp":
 		binary.BigEndian.PutUint16(b[6:], f.id)
 		return unix.IPPROTO_TCP, append(b, 0, 0, 0, 0, 5<<4, 2, 1, 0, 0, 0, 0, 0)
-	case "na":
+	case "na", "ns":
 		target := f.Target.As16()
 		// Before the number are the flags.
-		b = []byte{136, 0, 0, 0, 0x20, 0, byte(f.id >> 8), byte(f.id)}
+		b = []byte{map[string]byte{"na": 136, "ns": 135}[f.Proto], 0, 0, 0, 0x20, 0, byte(f.id >> 8), byte(f.id)}
 		return unix.IPPROTO_ICMPV6, append(b, target[:]...)
 	case "ra":
 		return unix.IPPROTO_ICMPV6, []byte{134, 0, 0, 0, 64, 0, 0, 0, 0, 0, byte(f.id >> 8), byte(f.id), 0, 0, 0, 0}
@@ -253,7 +261,7 @@ func numberAt(proto byte, l4 []byte, base int) int {
 		return base + 6
 	case proto == unix.IPPROTO_ICMP && l4[0] == 8, proto == unix.IPPROTO_ICMPV6 && l4[0] == 128:
 		return base + 4
-	case proto == unix.IPPROTO_ICMPV6 && l4[0] == 136:
+	case proto == unix.IPPROTO_ICMPV6 && (l4[0] == 136 || l4[0] == 135):
 		return base + 6
 	case proto == unix.IPPROTO_ICMPV6 && l4[0] == 134:
 		return base + 10

@@ -216,3 +216,19 @@ type ProbeQuery struct {
 	// Connect makes a whole TCP handshake, not only its first packet.
 	Connect bool `json:"connect,omitzero"`
 }
+
+// TraceQuery asks for the paths of flows as they begin. What is absent is not
+// asked for.
+type TraceQuery struct {
+	From  string    `json:"from,omitzero"` // a sandbox, a container, an address, "host", "outside"
+	To    string    `json:"to,omitzero"`
+	Port  uint16    `json:"port,omitzero"` // of the destination, before or after translation
+	Proto string    `json:"proto,omitzero"`
+	Level PathLevel `json:"level,omitzero"`
+	// Drops leaves out what arrives.
+	Drops bool `json:"drops,omitzero"`
+}
+
+// TraceHeader is the header of an answer that streams paths: the level, and how
+// many namespaces are watched.
+const TraceHeader = "Towpath-Trace"

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -37,4 +38,29 @@ func pathValues(q api.PathQuery) url.Values {
 		v.Set("desired", "true")
 	}
 	return v
+}
+
+// Trace calls each with the path of every flow that begins and was asked for,
+// until ctx ends or each fails. begun is told, once it is watched, at what level
+// and how many namespaces.
+func (c *Client) Trace(ctx context.Context, q api.TraceQuery, begun func(string), each func(api.Path) error) error {
+	v := url.Values{}
+	for key, value := range map[string]string{"from": q.From, "to": q.To, "proto": q.Proto, "level": string(q.Level)} {
+		if value != "" {
+			v.Set(key, value)
+		}
+	}
+	if q.Port != 0 {
+		v.Set("port", strconv.Itoa(int(q.Port)))
+	}
+	if q.Drops {
+		v.Set("drops", "true")
+	}
+	return c.stream(ctx, "/v1/trace?"+v.Encode(), func(h http.Header) { begun(h.Get(api.TraceHeader)) }, func(d *json.Decoder) error {
+		var p api.Path
+		if err := d.Decode(&p); err != nil {
+			return c.transportError(ctx, err)
+		}
+		return each(p)
+	})
 }

@@ -195,7 +195,18 @@ func (c *Client) Events(ctx context.Context, since time.Time, each func(api.Even
 	if !since.IsZero() {
 		p += "?" + url.Values{"since": {since.UTC().Format(time.RFC3339Nano)}}.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://towpath"+p, nil)
+	return c.stream(ctx, p, func(http.Header) {}, func(d *json.Decoder) error {
+		var e api.Event
+		if err := d.Decode(&e); err != nil {
+			return c.transportError(ctx, err)
+		}
+		return each(e)
+	})
+}
+
+// stream reads lines of JSON until next fails.
+func (c *Client) stream(ctx context.Context, path string, begun func(http.Header), next func(*json.Decoder) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://towpath"+path, nil)
 	if err != nil {
 		return err
 	}
@@ -208,13 +219,10 @@ func (c *Client) Events(ctx context.Context, since time.Time, each func(api.Even
 	if resp.StatusCode != http.StatusOK {
 		return problem(resp)
 	}
+	begun(resp.Header)
 	dec := json.NewDecoder(resp.Body)
 	for {
-		var e api.Event
-		if err := dec.Decode(&e); err != nil {
-			return c.transportError(ctx, err)
-		}
-		if err := each(e); err != nil {
+		if err := next(dec); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func (c *cli) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON; errors as problem documents")
 	root.AddCommand(
 		c.network(), c.sandbox(), c.run(), c.exec(), c.publish(), c.unpublish(), c.port(), c.resolve(),
-		c.plan(), c.diff(), c.explain(), c.probe(), c.topology(), c.reach(), c.doctor(), c.events(), c.version(), c.completion(),
+		c.plan(), c.diff(), c.explain(), c.probe(), c.trace(), c.topology(), c.reach(), c.doctor(), c.events(), c.version(), c.completion(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

@@ -152,7 +152,7 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	tell(daemon.SdNotifyReady, log)
 	stopping := make(chan struct{})
 	context.AfterFunc(ctx, func() { defer close(stopping); tell(daemon.SdNotifyStopping, log) })
-	seen, err := c.sight(e, loop, k, held)
+	seen, err := c.sight(ctx, e, loop, k, held)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -5,7 +5,9 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/server"
 	"github.com/towpath/towpath/internal/topology"
+	"github.com/towpath/towpath/internal/trace/follow"
 	"github.com/towpath/towpath/internal/trace/probe"
 )
 
@@ -27,4 +29,35 @@ func (s *sight) Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error) 
 		return h, nil
 	}
 	return probe.Run(ctx, probe.Config{Machine: m, Again: again, Open: s.looking(true).Open}, q)
+}
+
+// Trace begins to watch for flows.
+func (s *sight) Trace(ctx context.Context, q api.TraceQuery) (server.Tracing, error) {
+	s.one.Lock()
+	defer s.one.Unlock()
+	m, err := s.machine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A name is resolved for explanations only, in the time of a request.
+	m.Resolve = nil
+	w, err := follow.Open(ctx, m, s.looking(true).Open, q)
+	if err != nil {
+		return nil, err
+	}
+	return tracing{w, s.onStop}, nil
+}
+
+// tracing is a trace that ends with the daemon too.
+type tracing struct {
+	*follow.Watcher
+	onStop func(f func()) (cancel func() bool)
+}
+
+// Next waits for paths.
+func (t tracing) Next(ctx context.Context) ([]api.Path, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer t.onStop(func() { cancel(context.Canceled) })()
+	return t.Watcher.Next(ctx)
 }

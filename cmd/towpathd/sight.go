@@ -37,14 +37,19 @@ type sight struct {
 	ports  *ports.Holder
 	// one look at a time: each reads the whole machine.
 	one *sync.Mutex
+	// onStop calls f when the daemon stops.
+	onStop func(f func()) (cancel func() bool)
 }
 
-func (c *config) sight(e *engine.Engine, loop *reconcile.Loop, k *linux.Kernel, held *ports.Holder) (*sight, error) {
+func (c *config) sight(ctx context.Context, e *engine.Engine, loop *reconcile.Loop, k *linux.Kernel, held *ports.Holder) (*sight, error) {
 	self, err := netns.Self()
 	if err != nil {
 		return nil, err
 	}
-	return &sight{runDir: c.runDir, self: self, engine: e, loop: loop, kernel: k, ports: held, one: &sync.Mutex{}}, nil
+	return &sight{
+		runDir: c.runDir, self: self, engine: e, loop: loop, kernel: k, ports: held, one: &sync.Mutex{},
+		onStop: func(f func()) func() bool { return context.AfterFunc(ctx, f) },
+	}, nil
 }
 
 // held reports whether a socket of the host is one that keeps a port, and whom

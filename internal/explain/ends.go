@@ -13,6 +13,13 @@ import (
 // outside is who is beyond the host's uplink.
 const outside = "outside"
 
+// End finds who is meant by a name: a namespace, "" for the outside, and the
+// address if it is one.
+func (m *Machine) End(name string) (space string, addr netip.Addr, err error) {
+	p, err := m.source(name)
+	return p.space, p.addr, err
+}
+
 // source finds who sends.
 func (m *Machine) source(s string) (party, error) {
 	if rest, ok := strings.CutPrefix(s, outside); ok && (rest == "" || rest[0] == ':') {

@@ -26,7 +26,8 @@ type params struct {
 	from, to         string
 	port             uint16
 	over             time.Duration
-	path             api.PathQuery // but for its ends
+	path             api.PathQuery  // but for its ends
+	trace            api.TraceQuery // but for its ends and port
 }
 
 // parseParams reads the query, refusing what is not among known.
@@ -90,6 +91,8 @@ func (p *params) set(key, value string) error {
 		return err
 	case "family", "size":
 		return setPath(&p.path, key, value)
+	case "proto", "level":
+		return setTrace(&p.trace, key, value)
 	}
 	b, err := strconv.ParseBool(value)
 	if err != nil {
@@ -100,6 +103,8 @@ func (p *params) set(key, value string) error {
 		p.force = b
 	case "desired":
 		p.path.Desired = b
+	case "drops":
+		p.trace.Drops = b
 	default:
 		p.dry = b
 	}

@@ -129,6 +129,9 @@ func New(c Config) http.Handler {
 		mux.Handle(path, res)
 	}
 	mux.HandleFunc("GET /v1/events", s.streamEvents)
+	if c.Sight != nil {
+		mux.HandleFunc("GET /v1/trace", s.streamTrace)
+	}
 	if c.Metrics != nil {
 		mux.Handle("GET /metrics", c.Metrics)
 	}

@@ -21,8 +21,19 @@ type Sight interface {
 	Explain(ctx context.Context, q api.PathQuery) (api.Path, error)
 	// Probe sends one packet and tells its way.
 	Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error)
+	// Trace begins to watch for flows.
+	Trace(ctx context.Context, q api.TraceQuery) (Tracing, error)
 	// Reach is who can reach whom; names and port narrow it down, "" and 0 do not.
 	Reach(ctx context.Context, from, to string, port uint16) (api.Reach, error)
+}
+
+// Tracing is a trace under way.
+type Tracing interface {
+	// Watched are the namespaces that are watched.
+	Watched() []string
+	// Next waits for paths; with ctx, or when the daemon stops, it ends.
+	Next(ctx context.Context) ([]api.Path, error)
+	Close() error
 }
 
 // longestLook bounds how long a diagnosis waits between two readings.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +37,24 @@ func (told) Probe(_ context.Context, q api.ProbeQuery) (api.Probe, error) {
 	return api.Probe{Fix: fmt.Sprint(q)}, nil
 }
 
+// once tells what was asked, and then nothing more.
+type once struct{ query *api.TraceQuery }
+
+func (told) Trace(_ context.Context, q api.TraceQuery) (server.Tracing, error) { return once{&q}, nil }
+
+func (once) Watched() []string { return []string{"host", "web"} }
+
+func (o once) Next(context.Context) ([]api.Path, error) {
+	if o.query.From == "" {
+		return nil, io.EOF
+	}
+	p := api.Path{Reason: fmt.Sprint(*o.query)}
+	o.query.From = ""
+	return []api.Path{p}, nil
+}
+
+func (once) Close() error { return nil }
+
 func TestSight(t *testing.T) {
 	h := server.New(server.Config{Engine: servertest.New(), Sight: told{}, Log: slog.New(slog.DiscardHandler)})
 	for _, c := range []struct {
@@ -59,6 +78,10 @@ func TestSight(t *testing.T) {
 		{"POST", "/v1/probe", `{"from":"web"}`, 400, `a source and a destination must be given`},
 		{"POST", "/v1/probe", `{"from":"web","to":"db","family":5}`, 400, `is neither 4 nor 6`},
 		{"POST", "/v1/probe", `{"from":"web","to":"db","size":1500}`, 501, `has no size`},
+		{"GET", "/v1/trace?from=web&to=db&port=80&proto=udp&level=taps&drops=true", "", 200, `"reason":"{web db 80 udp taps true}"`},
+		{"GET", "/v1/trace?proto=gre", "", 400, `is none of tcp, udp and icmp`},
+		{"GET", "/v1/trace?form=web", "", 400, `parameter \"form\" is not known here`},
+		{"GET", "/v1/trace?drops=many", "", 400, `is neither true nor false`},
 		{"GET", "/v1/reach?port=0", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?port=65536", "", 400, `is not a port, 1 to 65535`},
 		{"GET", "/v1/reach?form=web", "", 400, `parameter \"form\" is not known here`},

@@ -11,7 +11,7 @@ import (
 	"github.com/towpath/towpath/internal/nft"
 )
 
-// Table is the name of the tables that make rules tell of packets.
+// Table is what the names of the tables begin with that make rules tell of packets.
 const Table = "towpath_trace"
 
 // decision is what one base chain made of a packet.
@@ -39,7 +39,7 @@ func (j *join) decisions() []decision {
 	first := map[key]Ruling{}
 	for _, r := range j.Rulings {
 		t := j.table(r)
-		if t == nil || r.Table == Table {
+		if t == nil || strings.HasPrefix(r.Table, Table) {
 			continue
 		}
 		k := key{r.Space, r.ID, r.Table}
@@ -179,7 +179,8 @@ func (j *join) stopped() *api.Hop {
 func (j *join) back() *Sighting {
 	for _, d := range []api.Direction{api.Reply, api.ErrorBack} {
 		for i := range j.seen[d] {
-			if s := &j.seen[d][i]; s.Space == j.From && (!s.Out || j.local(s)) {
+			s := &j.seen[d][i]
+			if e := j.Entry; e != nil && s.Space == e.Space && s.Link == e.Link && s.Out || e == nil && s.Space == j.From && (!s.Out || j.local(s)) {
 				return s
 			}
 		}
@@ -200,7 +201,7 @@ func (j *join) failed(back Sighting, stopped *api.Hop) {
 	switch {
 	case stopped != nil && stopped.Action == "reject":
 		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
-	case back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
+	case j.Entry == nil && back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
 		// Its own kernel gives it up after it took it: nobody answered for the next
 		// hop, or the link is down (ip_error, ndisc's error report).
 		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for nobody answers for the next hop"

@@ -45,6 +45,9 @@ type Watch struct {
 	Mark    Mark
 	Flow    api.Flow // as it was to be sent
 	Start   time.Time
+	// Entry is where the packet came in from outside of all that is watched; nil:
+	// From sent it.
+	Entry *Sighting
 	// Refusal is the errno with which the sender's own kernel did not send; "": it did.
 	Refusal string
 	// Got: the socket that sent it has got an answer.
@@ -63,6 +66,9 @@ func Join(w Watch) api.Path {
 		Schema: api.PathSchema, Kind: api.Actual, Level: api.LevelTaps, Complete: !w.Lost, Start: w.Start, Flow: w.Flow,
 		From: api.Party{Name: w.From, NS: w.From, Addr: w.Flow.Src}, To: api.Party{Addr: w.Flow.Dst}, Hops: []api.Hop{},
 	}}
+	if w.Entry != nil {
+		j.path.From = api.Party{Name: "outside", Addr: w.Flow.Src}
+	}
 	j.sort()
 	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
 		j.leg(d)

@@ -26,6 +26,7 @@ type Packet struct {
 const (
 	flagSYN = 0x02
 	flagRST = 0x04
+	flagACK = 0x10
 )
 
 // Numbers of protocols.

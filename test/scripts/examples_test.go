@@ -64,7 +64,7 @@ func given(verb string) []string {
 		return []string{front, "network create back"}
 	case "run", "plan":
 		return []string{front}
-	case "probe":
+	case "probe", "trace":
 		return []string{front, web, "sandbox create db --network front"}
 	case "resolve":
 		return []string{front, web, "sandbox create db --network front -p 8080:80"}

@@ -6,7 +6,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -29,8 +28,6 @@ const (
 	// settling is how long it is listened on after a packet has come to its end,
 	// for what is told late.
 	settling = 60 * time.Millisecond
-	// spaces is the most namespaces that are watched.
-	spaces = 64
 )
 
 // Config is what a probe needs.
@@ -128,37 +125,14 @@ func (r *run) open(p api.Path) ([]taps.Space, error) {
 	for _, h := range p.Hops {
 		names = append(names, h.NS)
 	}
-	names = append(names, machine.HostName)
-	for _, s := range r.Machine.Host.Spaces {
-		names = append(names, s.Name)
+	out, err := taps.Spaces(&r.Machine.Host, names, r.Open)
+	for _, s := range out {
+		r.files[s.Name] = s.File
 	}
-	var out []taps.Space
-	for i, name := range names {
-		if name == "" || slices.Contains(names[:i], name) || len(out) >= spaces {
-			continue
-		}
-		s := r.Machine.Host.Space(name)
-		if s == nil {
-			continue
-		}
-		f, err := r.Open(s)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		r.files[name] = f
-		links := map[int]string{}
-		for _, l := range s.Links {
-			links[l.Index] = l.Name
-		}
-		out = append(out, taps.Space{Name: name, File: f, Links: links})
+	if err == nil && r.files[p.From.NS] == nil {
+		err = api.Errorf(api.Unavailable, "namespace %s cannot be opened", p.From.NS)
 	}
-	if r.files[p.From.NS] == nil {
-		return nil, api.Errorf(api.Unavailable, "namespace %s cannot be opened", p.From.NS)
-	}
-	return out, nil
+	return out, err
 }
 
 // watch sends the packet and hears of it until it has come to its end.

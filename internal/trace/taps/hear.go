@@ -17,10 +17,16 @@ import (
 	"github.com/towpath/towpath/internal/trace"
 )
 
-// Hear notes what is seen until enough says that it is, or ctx ends. Times count
-// from start.
+// Start is from when times count.
+func (s *Session) Start() time.Time { return s.start }
+
+// Hear notes what is seen until enough says that it is, or ctx ends; enough may
+// take away what it needs no more. Times count from start or, if that is zero,
+// from when the session was opened.
 func (s *Session) Hear(ctx context.Context, start time.Time, enough func(*trace.Watch) bool) (trace.Watch, error) {
-	s.start = start
+	if !start.IsZero() {
+		s.start = start
+	}
 	fds := make([]unix.PollFd, len(s.taps))
 	for i, t := range s.taps {
 		fds[i] = unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN}
@@ -84,7 +90,7 @@ func (s *Session) sighting(t tap, h heard) {
 	if !ok || s.full() {
 		return
 	}
-	if _, ours := s.mark.Direction(p); !ours {
+	if _, ours := s.mark.Direction(p); !ours && s.mark != 0 {
 		return
 	}
 	s.seen.Sightings = append(s.seen.Sightings, trace.Sighting{At: h.at.Sub(s.start), Space: t.space, Link: t.links[h.index], Out: h.out, Packet: p})

@@ -59,9 +59,10 @@ type Space struct {
 	Links map[int]string
 }
 
-// Open starts to watch for packets of a protocol with the mark.
+// Open starts to watch for packets of a protocol with the mark or, with neither,
+// for all that begin a flow or answer one that begins.
 func Open(ctx context.Context, spaces []Space, proto uint8, mark trace.Mark) (*Session, error) {
-	s := &Session{mark: mark, buf: make([]byte, 1<<16)}
+	s := &Session{mark: mark, start: time.Now(), buf: make([]byte, 1<<16)}
 	for _, sp := range spaces {
 		if err := s.watch(ctx, sp, proto); err != nil {
 			return nil, errors.Join(fmt.Errorf("watch %s: %w", sp.Name, err), s.Close())
@@ -125,6 +126,9 @@ func packets(mark trace.Mark) (*ring, error) {
 		return nil, os.NewSyscallError("packet socket", err)
 	}
 	program := filter(uint32(mark))
+	if mark == 0 {
+		program = beginnings()
+	}
 	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 	if err != nil {
 		return nil, errors.Join(os.NewSyscallError("packet filter", err), unix.Close(fd))
@@ -174,6 +178,42 @@ func filter(mark uint32) []unix.SockFilter {
 		}
 	}
 	return append(out, unix.SockFilter{Code: ret}, unix.SockFilter{Code: ret, K: headers})
+}
+
+// beginnings takes the packets that begin a flow or answer one: of TCP those with
+// SYN or RST, all of UDP, of ICMP all but neighbour discovery.
+func beginnings() []unix.SockFilter {
+	const (
+		load  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		bits  = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+		ret   = unix.BPF_RET | unix.BPF_K
+		// synOrRST are flags of TCP, in byte 13 of its header.
+		synOrRST = 0x06
+	)
+	return []unix.SockFilter{
+		{Code: load},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xf0},
+		{Code: equal, K: 0x40, Jf: 6}, // 2
+		{Code: load, K: 9},
+		{Code: equal, K: unix.IPPROTO_TCP, Jf: 2},
+		{Code: load, K: 20 + 13},
+		{Code: bits, K: synOrRST, Jt: 13, Jf: 12},
+		{Code: equal, K: unix.IPPROTO_UDP, Jt: 12},
+		{Code: equal, K: unix.IPPROTO_ICMP, Jt: 11, Jf: 10},
+		{Code: equal, K: 0x60, Jf: 9}, // 9
+		{Code: load, K: 6},
+		{Code: equal, K: unix.IPPROTO_TCP, Jf: 2},
+		{Code: load, K: 40 + 13},
+		{Code: bits, K: synOrRST, Jt: 6, Jf: 5},
+		{Code: equal, K: unix.IPPROTO_UDP, Jt: 5},
+		{Code: equal, K: unix.IPPROTO_ICMPV6, Jf: 3},
+		{Code: load, K: 40},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 133, Jf: 2}, // router solicitation, RFC 4861
+		{Code: ret},
+		{Code: ret},
+		{Code: ret, K: headers}, // 20
+	}
 }
 
 // rulings opens a socket that hears what the packet filter tells.

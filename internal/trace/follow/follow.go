@@ -1,0 +1,159 @@
+//go:build linux
+
+// Package follow watches the flows that begin on the machine, and tells the path
+// of each.
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/explain"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/trace"
+	"github.com/towpath/towpath/internal/trace/taps"
+)
+
+// Watcher watches until it is closed.
+type Watcher struct {
+	machine *explain.Machine
+	query   api.TraceQuery
+	from    end
+	to      end
+	session *taps.Session
+	seen    trace.Live
+	names   []string
+}
+
+// end is who a flow is to be from, or to: a namespace or an address.
+type end struct {
+	any, outside bool
+	space        string
+	addr         netip.Addr
+}
+
+// Open begins to watch.
+func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*os.File, error), q api.TraceQuery) (*Watcher, error) {
+	w := &Watcher{machine: m, query: q}
+	switch q.Level {
+	case "", api.LevelTaps:
+	case api.LevelFull, api.LevelTracepoints:
+		return nil, api.Errorf(api.Unsupported, "trace: level %s needs programs of BPF, which this version has none of", q.Level).WithFix("use --level taps")
+	default:
+		return nil, api.Errorf(api.Invalid, "trace: level %q is not known", q.Level).WithFix("use taps")
+	}
+	var err error
+	if w.from, err = w.end(q.From); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	if w.to, err = w.end(q.To); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	spaces, err := taps.Spaces(&m.Host, slices.DeleteFunc([]string{w.from.space, w.to.space}, func(s string) bool { return s == "" }), open)
+	defer func() {
+		for _, s := range spaces {
+			_ = s.File.Close()
+		}
+	}()
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	for _, s := range spaces {
+		w.names = append(w.names, s.Name)
+	}
+	if w.session, err = taps.Open(ctx, spaces, 0, 0); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start()}
+	return w, nil
+}
+
+// end finds who is meant; "" is anybody.
+func (w *Watcher) end(name string) (end, error) {
+	if name == "" {
+		return end{any: true}, nil
+	}
+	if a, err := netip.ParseAddr(name); err == nil {
+		return end{addr: a.Unmap()}, nil
+	}
+	space, addr, err := w.machine.End(name)
+	return end{outside: space == "", space: space, addr: addr}, err
+}
+
+// Watched are the namespaces that are watched.
+func (w *Watcher) Watched() []string { return w.names }
+
+// Close ends it; nothing stays behind.
+func (w *Watcher) Close() error {
+	if err := w.session.Close(); err != nil {
+		return fmt.Errorf("end trace: %w", err)
+	}
+	return nil
+}
+
+// Next waits for paths that were asked for. With ctx it ends.
+func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
+	var out []api.Path
+	_, err := w.session.Hear(ctx, time.Time{}, func(seen *trace.Watch) bool {
+		w.seen.Add(seen.Sightings, seen.Rulings, seen.Lost)
+		*seen = trace.Watch{}
+		for _, p := range w.seen.Ready(time.Since(w.session.Start())) {
+			w.machine.Annotate(&p)
+			if w.wanted(p) {
+				out = append(out, p)
+			}
+		}
+		return len(out) > 0
+	})
+	if err == nil && len(out) == 0 {
+		err = ctx.Err()
+	}
+	if err != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("trace: %w", err)
+	}
+	return out, err
+}
+
+// wanted reports whether a path is one that was asked for.
+func (w *Watcher) wanted(p api.Path) bool {
+	q := w.query
+	switch {
+	case q.Drops && p.Verdict != api.Dropped && p.Verdict != api.Rejected && p.Verdict != api.Lost:
+		return false
+	case q.Proto != "" && q.Proto != p.Flow.Proto && (q.Proto != "icmp" || p.Flow.Proto != "icmpv6"):
+		return false
+	case q.Port != 0 && !slices.ContainsFunc(flows(p), func(f api.Flow) bool { return f.Dport == q.Port }):
+		return false
+	}
+	return w.from.is(p.From, p, func(f api.Flow) netip.Addr { return f.Src }) && w.to.is(p.To, p, func(f api.Flow) netip.Addr { return f.Dst })
+}
+
+// is reports whether an end of a path is the one.
+func (e end) is(p api.Party, path api.Path, addr func(api.Flow) netip.Addr) bool {
+	switch {
+	case e.any, e.space != "" && p.NS == e.space:
+		return true
+	case e.addr.IsValid():
+		return slices.ContainsFunc(flows(path), func(f api.Flow) bool { return addr(f) == e.addr })
+	}
+	return e.outside && p.NS == ""
+}
+
+// flows are all that the request was on its way.
+func flows(p api.Path) []api.Flow {
+	out := []api.Flow{p.Flow}
+	for _, h := range p.Hops {
+		for _, f := range []*api.Flow{h.Before, h.After} {
+			if f != nil && h.Direction == api.Request {
+				out = append(out, *f)
+			}
+		}
+	}
+	return out
+}

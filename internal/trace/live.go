@@ -1,0 +1,225 @@
+package trace
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/nft"
+)
+
+const (
+	// mostFlows is how many flows are followed at once.
+	mostFlows = 1024
+	// still is how long nothing more must have been seen of a packet whose end is
+	// known, and patience how long one is waited for whose end is not.
+	still    = 100 * time.Millisecond
+	patience = 3500 * time.Millisecond
+	// remembered is how long a flow that was told of is known, so that what comes
+	// after its first packet is not told of again.
+	remembered = 30 * time.Second
+)
+
+// Live parts what is seen of many packets by the flows that they begin, and
+// tells the path of each.
+type Live struct {
+	Machine *machine.Host
+	Start   time.Time
+	flows   []*flowSeen
+	begun   map[traceID]*flowSeen
+	lost    bool
+}
+
+// flowSeen is what was seen of the first packet of a flow and of its answer.
+type flowSeen struct {
+	proto       string
+	mark        Mark
+	addresses   []netip.Addr
+	sightings   []Sighting
+	rulings     []Ruling
+	first, last time.Duration
+	told        bool
+}
+
+// traceID is what the messages about a packet in one table have in common.
+type traceID struct {
+	space string
+	id    uint32
+	table string
+	nft.Family
+}
+
+// Add notes what was seen. Not all is kept if lost.
+func (l *Live) Add(s []Sighting, r []Ruling, lost bool) {
+	if l.begun == nil {
+		l.begun = map[traceID]*flowSeen{}
+	}
+	l.lost = l.lost || lost
+	slices.SortStableFunc(s, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
+	for _, x := range s {
+		if f := l.flow(x.Packet, x.At, &x); f != nil && !f.told {
+			f.sightings = append(f.sightings, x)
+		}
+	}
+	for _, x := range r {
+		k := traceID{x.Space, x.ID, x.Table, x.Family}
+		f := l.begun[k]
+		if x.Packet != nil {
+			f = l.flow(*x.Packet, x.At, nil)
+			l.begun[k] = f
+		}
+		if f != nil && !f.told {
+			f.rulings = append(f.rulings, x)
+		}
+	}
+}
+
+// flow is the one a packet is of; nil: it begins none, and answers none.
+func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
+	about := p
+	if p.Quoted != nil {
+		about = *p.Quoted
+	}
+	forth, back, begins := marks(p)
+	for _, m := range []Mark{forth, back} {
+		if m == 0 {
+			continue
+		}
+		for i := len(l.flows) - 1; i >= 0; i-- {
+			f := l.flows[i]
+			if f.proto == about.Flow.Proto && f.mark == m && f.has(about.Flow, s) {
+				f.last = max(f.last, at)
+				f.addresses = append(f.addresses, missing(f.addresses, about.Flow)...)
+				return f
+			}
+		}
+	}
+	if !begins || forth == 0 || !about.Flow.Dst.IsValid() || about.Flow.Dst.IsMulticast() || about.Flow.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return nil
+	}
+	if len(l.flows) >= mostFlows {
+		l.lost = true
+		return nil
+	}
+	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at, addresses: []netip.Addr{about.Flow.Src, about.Flow.Dst}}
+	l.flows = append(l.flows, f)
+	return f
+}
+
+// marks are those that a packet has if it goes forth and if it is an answer, and
+// whether it may be the first of its flow.
+func marks(p Packet) (forth, back Mark, begins bool) {
+	f := p.Flow
+	switch {
+	case p.Quoted != nil:
+		forth, back, _ = marks(*p.Quoted)
+		return forth, back, false
+	case f.Proto == "tcp" && p.TCP&(flagSYN|flagACK) == flagSYN:
+		return Mark(f.Sport), 0, true
+	case f.Proto == "tcp":
+		return 0, Mark(f.Dport), false
+	case f.Proto == "icmp" || f.Proto == "icmpv6":
+		if f.ICMPType == 8 || f.ICMPType == 128 {
+			return Mark(p.Echo), 0, true
+		}
+		return 0, Mark(p.Echo), false
+	}
+	return Mark(f.Sport), Mark(f.Dport), true
+}
+
+// has reports whether a packet can be of the flow: translation changes one of its
+// ends at a time, and at one place only one such packet goes by.
+func (f *flowSeen) has(x api.Flow, s *Sighting) bool {
+	if !slices.Contains(f.addresses, x.Src) && !slices.Contains(f.addresses, x.Dst) {
+		return false
+	}
+	if s == nil {
+		return true
+	}
+	d, _ := f.mark.Direction(s.Packet)
+	return !slices.ContainsFunc(f.sightings, func(o Sighting) bool {
+		was, _ := f.mark.Direction(o.Packet)
+		return o.Space == s.Space && o.Link == s.Link && o.Out == s.Out && was == d && o.Flow != s.Flow
+	})
+}
+
+func missing(known []netip.Addr, x api.Flow) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range []netip.Addr{x.Src, x.Dst} {
+		if !slices.Contains(known, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Ready are the paths of which by now no more will be seen.
+func (l *Live) Ready(now time.Duration) []api.Path {
+	var out []api.Path
+	for _, f := range l.flows {
+		if f.told || now-f.last < still || len(f.sightings) == 0 && len(f.rulings) == 0 {
+			continue
+		}
+		p := l.path(f)
+		if p.Verdict == api.Lost && now-f.first < patience {
+			continue
+		}
+		out = append(out, p)
+		f.told, f.sightings, f.rulings = true, nil, nil
+	}
+	l.flows = slices.DeleteFunc(l.flows, func(f *flowSeen) bool { return f.told && now-f.last > remembered })
+	for k, f := range l.begun {
+		if f == nil || f.told {
+			delete(l.begun, k)
+		}
+	}
+	return out
+}
+
+// path tells one flow. Times count from when it was seen first.
+func (l *Live) path(f *flowSeen) api.Path {
+	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: l.lost, Start: l.Start.Add(f.first)}
+	for _, s := range f.sightings {
+		s.At -= f.first
+		w.Sightings = append(w.Sightings, s)
+	}
+	for _, r := range f.rulings {
+		r.At -= f.first
+		w.Rulings = append(w.Rulings, r)
+	}
+	slices.SortStableFunc(w.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
+	switch {
+	case len(w.Sightings) > 0:
+		s := w.Sightings[0]
+		w.From, w.Flow = s.Space, s.Flow
+		if !s.Out && l.fromOutside(s) {
+			w.Entry = &s
+		}
+	default:
+		i := max(slices.IndexFunc(w.Rulings, func(r Ruling) bool { return r.Packet != nil }), 0)
+		w.From = w.Rulings[i].Space
+		if p := w.Rulings[i].Packet; p != nil {
+			w.Flow = p.Flow
+		}
+	}
+	p := Join(w)
+	if p.Verdict == api.Lost && f.proto == "udp" && p.To.NS != "" {
+		// Nobody said that nothing listens, and a datagram need not be answered.
+		p.Verdict, p.Reason = api.Delivered, ""
+	}
+	return p
+}
+
+// fromOutside reports whether a packet that came in by a link comes from where
+// nothing is watched.
+func (l *Live) fromOutside(s Sighting) bool {
+	sp := l.Machine.Space(s.Space)
+	if sp == nil {
+		return true
+	}
+	link := sp.Link(s.Link)
+	return link == nil || link.PeerNS == "" && link.Type != "loopback" && link.Type != "bridge"
+}

@@ -1,0 +1,61 @@
+package explain
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/trace/follow"
+)
+
+// trace watches while do sends something, and gives the first path.
+func (w *world) trace(q api.TraceQuery, do func()) api.Path {
+	w.Helper()
+	l, err := follow.Open(w.Context(), w.machine(), w.looking().Open, q)
+	w.must(err)
+	defer func() { w.must(l.Close()) }()
+	do()
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	defer cancel()
+	paths, err := l.Next(ctx)
+	if err != nil {
+		w.Fatalf("no path for %+v: %v", q, err)
+	}
+	return paths[0]
+}
+
+// TestLive tells of flows that others begin.
+func TestLive(t *testing.T) {
+	for _, c := range []struct {
+		name, from, to string
+		query          api.TraceQuery
+		change         func(*world)
+		verdict        api.Verdict
+		says           string
+	}{
+		{"masquerade", "web", "192.0.2.1:80", api.TraceQuery{From: "web", Port: 80}, nil, api.Answered, `masquerade   172.20.0.2:`},
+		{"masquerade v6", "web", "[2001:db8::1]:80", api.TraceQuery{From: "web", Proto: "tcp"}, nil, api.Answered, `masquerade   [fd00::2]:`},
+		{"from outside", "outside", "192.0.2.10:8080", api.TraceQuery{To: "web", Port: 8080}, nil, api.Answered, "dnat         192.0.2.10:8080 -> 172.20.0.2:80"},
+		{"hairpin", "web", "192.0.2.10:8080", api.TraceQuery{Port: 8080}, nil, api.Answered, `rule "hairpin"`},
+		{"same bridge", "web", "172.20.0.3:80", api.TraceQuery{From: "web", To: "app"}, nil, api.Answered, "bridges      to port v-app"},
+		{"isolated", "web", "172.20.1.2:80", api.TraceQuery{Drops: true}, nil, api.Dropped, `rule "isolation"`},
+		{"closed port", "web", "172.20.0.3:81", api.TraceQuery{To: "app"}, nil, api.Refused, "nothing listens on port 81"},
+		{"foreign drop", "web", "192.0.2.1:80", api.TraceQuery{Drops: true}, func(w *world) {
+			w.table("host", `table ip f { chain c { type filter hook forward priority 10; policy accept; ip saddr 172.20.0.2 drop comment "no web" } }`)
+		}, api.Dropped, `rule "no web"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if c.change != nil {
+				c.change(w)
+			}
+			p := w.trace(c.query, func() { w.dial(w.spaces[c.from], netip.MustParseAddrPort(c.to), grace) })
+			if said := text(t, p); p.Verdict != c.verdict || !strings.Contains(said, c.says) || p.Kind != api.Actual || !p.Complete {
+				t.Errorf("verdict %s, want %s and %q:\n%s", p.Verdict, c.verdict, c.says, said)
+			}
+		})
+	}
+}

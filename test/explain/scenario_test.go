@@ -40,8 +40,6 @@ type scenario struct {
 	nat string
 	// unsent: the kernel is not asked, for the packet cannot be sent from here.
 	unsent bool
-	// unasked: the question for the neighbour ends where the packet would.
-	unasked bool
 }
 
 func scenarios() []scenario {
@@ -169,7 +167,7 @@ func broken() []scenario {
 			for _, n := range w.entries("v-web") {
 				w.must(c.DelNeighbour(w.Context(), n))
 			}
-		}, verdict: api.Dropped, where: "host bridge", reason: "locked", unasked: true},
+		}, verdict: api.Dropped, where: "host neighbour", reason: "locked", fix: "bridge fdb replace"},
 	}
 }
 

@@ -201,12 +201,12 @@ func (j *join) failed(back Sighting, stopped *api.Hop) {
 	switch {
 	case stopped != nil && stopped.Action == "reject":
 		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
+	case port:
+		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers that nothing listens on port %d", f.Src, back.Quoted.Flow.Dport)
 	case j.Entry == nil && back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
 		// Its own kernel gives it up after it took it: nobody answered for the next
 		// hop, or the link is down (ip_error, ndisc's error report).
 		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for nobody answers for the next hop"
-	case port:
-		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers that nothing listens on port %d", f.Src, back.Quoted.Flow.Dport)
 	default:
 		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, icmpWords(f))
 	}

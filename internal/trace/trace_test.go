@@ -149,6 +149,7 @@ func TestJoinOfErrors(t *testing.T) {
 		{"10.0.0.1", "eth0", 11, 0, api.Rejected, "time to live is over"},
 		{"10.0.0.1", "eth0", 3, 77, api.Rejected, "icmp type 3 code 77"},
 		{"10.0.0.2", "lo", 3, 1, api.Dropped, "EHOSTUNREACH"},
+		{"10.0.0.2", "lo", 3, 3, api.Refused, "nothing listens on port 81"}, // sent to oneself
 	} {
 		e := Packet{Flow: api.Flow{
 			Proto: "icmp", Src: netip.MustParseAddr(c.from), Dst: f.Src, ICMPType: c.typ, ICMPCode: c.code,

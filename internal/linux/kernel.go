@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -101,6 +102,7 @@ type Kernel struct {
 
 	ready    readyStore
 	foreseen *foreseen // while somebody said what is coming
+	passing  atomic.Bool
 
 	mu      sync.Mutex
 	offered map[uint64]*os.File        // namespaces to adopt, by cookie

@@ -104,7 +104,7 @@ type readyStore struct {
 }
 
 // take gives a namespace with the furniture, if there is one.
-func (s *readyStore) take(want []kernel.Object, fill func(context.Context)) *ready {
+func (s *readyStore) take(want []kernel.Object) *ready {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !slices.Equal(s.wanted, want) {
@@ -113,6 +113,18 @@ func (s *readyStore) take(want []kernel.Object, fill func(context.Context)) *rea
 		}
 		s.wanted, s.list = want, nil
 	}
+	if len(s.list) == 0 {
+		return nil
+	}
+	r := s.list[0]
+	s.list = slices.Delete(s.list, 0, 1)
+	return r
+}
+
+// refill begins to make ready what is lacking.
+func (s *readyStore) refill(fill func(context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.wake == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.wake, s.stop = make(chan struct{}, 1), cancel
@@ -122,12 +134,6 @@ func (s *readyStore) take(want []kernel.Object, fill func(context.Context)) *rea
 	case s.wake <- struct{}{}:
 	default:
 	}
-	if len(s.list) == 0 {
-		return nil
-	}
-	r := s.list[0]
-	s.list = slices.Delete(s.list, 0, 1)
-	return r
 }
 
 // lacking says what the next namespace has to have; nil when there are enough.
@@ -167,7 +173,8 @@ func (s *readyStore) close() {
 	s.list = nil
 }
 
-// fill makes namespaces ready until ctx ends. What cannot be made ready will be
+// fill makes namespaces ready until ctx ends, while no pass is under way: both
+// need the kernel's lock of links, and somebody waits for the pass. What cannot be made ready will be
 // tried again by the op that needs it, which tells of it.
 func (k *Kernel) fill(ctx context.Context) {
 	for {
@@ -176,7 +183,7 @@ func (k *Kernel) fill(ctx context.Context) {
 			return
 		case <-k.ready.wake:
 		}
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && !k.passing.Load() {
 			want := k.ready.lacking()
 			if want == nil {
 				break
@@ -265,11 +272,16 @@ type foreseen struct {
 // what later ops make. It has to be called by the one who calls Apply.
 func (k *Kernel) Foresee(ops []kernel.Op) (end func()) {
 	k.foreseen = &foreseen{furniture: furniture(ops), given: map[string]*ready{}}
+	k.passing.Store(true)
 	return func() {
 		for _, r := range k.foreseen.given {
 			r.closeSockets() // that no op has taken
 		}
 		k.foreseen = nil
+		k.passing.Store(false)
+		if k.ready.lacking() != nil {
+			k.ready.refill(k.fill)
+		}
 	}
 }
 
@@ -277,7 +289,7 @@ func (k *Kernel) Foresee(ops []kernel.Op) (end func()) {
 // ready.
 func (a *applier) newNamespace(name string) error {
 	path := a.k.Path(name)
-	r := a.k.ready.take(a.k.foreseen.furniture[name], a.k.fill)
+	r := a.k.ready.take(a.k.foreseen.furniture[name])
 	if r == nil {
 		err := netns.Create(path)
 		if errors.Is(err, fs.ErrExist) {

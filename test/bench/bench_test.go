@@ -19,7 +19,7 @@ func good() results {
 			creations:  times(3, creation{towpath: 4 * time.Millisecond, bare: 2 * time.Millisecond, commit: time.Millisecond, naive: 25 * time.Millisecond}),
 			removals:   times(3, removal{towpath: 30 * time.Millisecond, bare: 30 * time.Millisecond}),
 			bursts:     times(3, removal{towpath: 4 * time.Millisecond, bare: 2 * time.Millisecond}),
-			clearings:  times(3, removal{towpath: 200 * time.Millisecond, bare: 2 * time.Second}),
+			clearings:  times(3, removal{towpath: 200 * time.Millisecond, bare: 2 * time.Second, batch: 100 * time.Millisecond}),
 		}
 	}
 	return results{
@@ -96,7 +96,7 @@ func TestWrite(t *testing.T) {
 	if err := r.write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"one after the other       1000     4.00", "900-1000", "40.0 MB resident", "MISSED  packets lost", "ok      start with adoption"} {
+	for _, want := range []string{"one after the other       1000     4.00", "900-1000", "40.0 MB resident", "MISSED  packets lost", "ok      start with adoption", "the bare calls alone: 0.05"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -136,8 +136,23 @@ func (w *world) burst(ctx context.Context, s *size, swap bool) error {
 	if err != nil {
 		return err
 	}
-	s.clearings = append(s.clearings, removal{towpath: r.towpath, bare: r.bare})
-	return release(list)
+	if err := release(list); err != nil {
+		return err
+	}
+	batch, err := w.batchRemoval(ctx)
+	s.clearings = append(s.clearings, removal{towpath: r.towpath, bare: r.bare, batch: batch})
+	return err
+}
+
+// batchRemoval is what the bare calls take to remove a hundred together, at the
+// same population.
+func (w *world) batchRemoval(ctx context.Context) (took time.Duration, err error) {
+	if _, err := w.createBare(ctx, removals); err != nil {
+		return 0, err
+	}
+	list := w.takeBare(removals)
+	err = timed(&took, func() error { return w.bare.drop(ctx, list) })()
+	return took, err
 }
 
 // pingInterval is between two packets of the flow that must not break.

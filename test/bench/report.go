@@ -11,8 +11,9 @@ import (
 // creation is one round of making an endpoint each way.
 type creation struct{ towpath, bare, naive, commit time.Duration }
 
-// removal is one round of something that is done in two ways.
-type removal struct{ towpath, bare time.Duration }
+// removal is one round of something that is done in two ways; batch is what the
+// bare calls take for many at once.
+type removal struct{ towpath, bare, batch time.Duration }
 
 // size is what was measured at one population.
 type size struct {
@@ -86,11 +87,21 @@ func (s size) clearing() float64 {
 	return median(each(s.clearings, func(r removal) float64 { return ratio(r.towpath, r.bare) }))
 }
 
+// bareToNaive and bareClearing are what the kernel's own calls leave of a goal.
+func (s size) bareToNaive() float64 {
+	return median(each(s.creations, func(c creation) float64 { return ratio(c.bare, c.naive) }))
+}
+
+func (s size) bareClearing() float64 {
+	return median(each(s.clearings, func(r removal) float64 { return ratio(r.batch, r.bare) }))
+}
+
 // goal is a bound on what was measured.
 type goal struct {
 	text        string
 	got, atMost float64
 	unit        string
+	kernel      float64 // what the bare calls alone get, where it is known
 }
 
 func (g goal) met() bool { return g.got <= g.atMost }
@@ -101,7 +112,11 @@ func (g goal) String() string {
 	if g.met() {
 		word = "ok"
 	}
-	return fmt.Sprintf("%-6s  %s\t%.2f%s\tat most %g%s", word, g.text, g.got, g.unit, g.atMost, g.unit)
+	text := fmt.Sprintf("%-6s  %s\t%.2f%s\tat most %g%s", word, g.text, g.got, g.unit, g.atMost, g.unit)
+	if g.kernel > 0 {
+		text += fmt.Sprintf("\tthe bare calls alone: %.2f", g.kernel)
+	}
+	return text
 }
 
 func missed(goals []goal) bool {
@@ -119,8 +134,8 @@ func (r results) goals() []goal {
 		list = append(list,
 			goal{text: "create+connect / (bare + one commit)" + at, got: s.toBareAndCommit(), atMost: 2},
 			goal{text: "the same, 32 clients at once" + at, got: s.burstToBare(), atMost: 2},
-			goal{text: "create+connect / naive" + at, got: s.toNaive(), atMost: 0.25},
-			goal{text: "remove 100 at once / 100 links one by one" + at, got: s.clearing(), atMost: 0.1},
+			goal{text: "create+connect / naive" + at, got: s.toNaive(), atMost: 0.25, kernel: s.bareToNaive()},
+			goal{text: "remove 100 at once / 100 links one by one" + at, got: s.clearing(), atMost: 0.1, kernel: s.bareClearing()},
 		)
 	}
 	if len(r.sizes) == 0 {

@@ -74,7 +74,12 @@ func Join(w Watch) api.Path {
 		j.leg(d)
 	}
 	for i := range j.path.Hops {
-		j.path.Hops[i].Index = i
+		h := &j.path.Hops[i]
+		h.Index = i
+		// What rules tell has no time; it is after what is told before.
+		if i > 0 && h.Direction == j.path.Hops[i-1].Direction && h.Sources[0] == "nftrace" {
+			h.AtMicros = max(h.AtMicros, j.path.Hops[i-1].AtMicros)
+		}
 	}
 	j.decide()
 	return j.path
@@ -190,6 +195,7 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 	// The last link has it as it left: what is bridged passes the chains after it
 	// was sent by the bridge (br_netfilter).
 	left := out[len(out)-1]
+	left.At = out[0].At
 	j.translated(d, left, before, true)
 	if len(in) > 0 && out[0].TTL < in[0].TTL {
 		h := j.hop(d, out[0])

@@ -206,7 +206,7 @@ func compare(expected, actual api.Path) api.Probe {
 	case api.Answered, api.Refused, api.Rejected:
 		p.Answered = actual.Verdict == api.Answered
 		if n := len(actual.Hops); n > 0 {
-			p.RTTMicros = actual.Hops[n-1].AtMicros
+			p.RTTMicros = actual.Hops[n-1].AtMicros - actual.Hops[0].AtMicros
 		}
 	}
 	if actual.Verdict != api.Answered && actual.Verdict != api.Delivered {

@@ -33,18 +33,33 @@ const pathStyle = `<style>
 
 // PathSVG writes a path as one SVG document that needs nothing else: a lane a
 // namespace, a box a hop from top to bottom, and the answer dashed.
-func PathSVG(w io.Writer, p api.Path) error {
-	v := &pathSVG{path: p}
-	v.layOut()
-	v.draw()
+func PathSVG(w io.Writer, p api.Path) error { return pathsSVG(w, p) }
+
+// pathsSVG writes paths below each other.
+func pathsSVG(w io.Writer, paths ...api.Path) error {
+	var body canvas
+	width, height := 0.0, 0.0
+	for _, p := range paths {
+		v := &pathSVG{path: p}
+		v.layOut()
+		v.draw()
+		if height == 0 {
+			body.b.WriteString(v.b.String())
+		} else {
+			body.add(`<g transform="translate(0 %.0f)">`, height)
+			body.b.WriteString(v.b.String())
+			body.add("</g>")
+		}
+		width, height = max(width, v.width), height+v.height
+	}
 	var doc canvas
 	doc.add(`<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" viewBox="0 0 %.0f %.0f" role="img" aria-labelledby="title desc">`,
-		v.width, v.height, v.width, v.height)
-	doc.add(`<title id="title">%s</title><desc id="desc">%s</desc>`, escape(pathTitle(p)), escape(strings.Join(pathEnd(p), "; ")))
+		width, height, width, height)
+	doc.add(`<title id="title">%s</title><desc id="desc">%s</desc>`, escape(pathTitle(paths[0])), escape(strings.Join(pathEnd(paths[0]), "; ")))
 	doc.add("%s", mapStyle)
 	doc.add("%s", pathStyle)
-	doc.rect("bg", 0, 0, v.width, v.height, 0)
-	doc.b.WriteString(v.b.String())
+	doc.rect("bg", 0, 0, width, height, 0)
+	doc.b.WriteString(body.b.String())
 	doc.add("</svg>")
 	_, err := io.WriteString(w, doc.b.String())
 	return err

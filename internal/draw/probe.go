@@ -51,10 +51,12 @@ func probeDifference(p api.Probe) string {
 	return strings.Join(strings.Fields(fmt.Sprintf("%s %s should have: %s %s", r.columns[0], r.columns[1], r.columns[2], r.columns[3])), " ") + ", and was not seen to"
 }
 
-// ProbeSVG draws the path that the packet took, with the way it should have
-// taken below it where the two differ.
+// ProbeSVG draws the path that the packet took, and below it the one it should
+// have taken where the two differ.
 func ProbeSVG(w io.Writer, p api.Probe) error {
 	actual := p.Actual
-	actual.Fix = p.Fix
-	return PathSVG(w, actual)
+	if actual.Fix = p.Fix; p.FirstDifference == nil {
+		return pathsSVG(w, actual)
+	}
+	return pathsSVG(w, actual, p.Expected)
 }

@@ -30,7 +30,6 @@ type Live struct {
 	Start   time.Time
 	flows   []*flowSeen
 	begun   map[traceID]*flowSeen
-	lost    bool
 }
 
 // flowSeen is what was seen of the first packet of a flow and of its answer.
@@ -38,10 +37,12 @@ type flowSeen struct {
 	proto       string
 	mark        Mark
 	addresses   []netip.Addr
+	known       []api.Flow // all that it was on its way
 	sightings   []Sighting
 	rulings     []Ruling
 	first, last time.Duration
 	told        bool
+	lost        bool // something of that time could not be kept
 }
 
 // traceID is what the messages about a packet in one table have in common.
@@ -52,12 +53,11 @@ type traceID struct {
 	nft.Family
 }
 
-// Add notes what was seen. Not all is kept if lost.
+// Add notes what was seen. With lost there was more, of any flow.
 func (l *Live) Add(s []Sighting, r []Ruling, lost bool) {
 	if l.begun == nil {
 		l.begun = map[traceID]*flowSeen{}
 	}
-	l.lost = l.lost || lost
 	slices.SortStableFunc(s, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
 	for _, x := range s {
 		if f := l.flow(x.Packet, x.At, &x); f != nil && !f.told {
@@ -74,6 +74,9 @@ func (l *Live) Add(s []Sighting, r []Ruling, lost bool) {
 		if f != nil && !f.told {
 			f.rulings = append(f.rulings, x)
 		}
+	}
+	for _, f := range l.flows {
+		f.lost = f.lost || lost
 	}
 }
 
@@ -92,7 +95,7 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 			f := l.flows[i]
 			if f.proto == about.Flow.Proto && f.mark == m && f.has(about.Flow, s) {
 				f.last = max(f.last, at)
-				f.addresses = append(f.addresses, missing(f.addresses, about.Flow)...)
+				f.learn(about.Flow)
 				return f
 			}
 		}
@@ -101,10 +104,10 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 		return nil
 	}
 	if len(l.flows) >= mostFlows {
-		l.lost = true
 		return nil
 	}
-	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at, addresses: []netip.Addr{about.Flow.Src, about.Flow.Dst}}
+	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at}
+	f.learn(about.Flow)
 	l.flows = append(l.flows, f)
 	return f
 }
@@ -133,6 +136,9 @@ func marks(p Packet) (forth, back Mark, begins bool) {
 // has reports whether a packet can be of the flow: translation changes one of its
 // ends at a time, and at one place only one such packet goes by.
 func (f *flowSeen) has(x api.Flow, s *Sighting) bool {
+	if f.told {
+		return slices.Contains(f.known, x)
+	}
 	if !slices.Contains(f.addresses, x.Src) && !slices.Contains(f.addresses, x.Dst) {
 		return false
 	}
@@ -146,14 +152,17 @@ func (f *flowSeen) has(x api.Flow, s *Sighting) bool {
 	})
 }
 
-func missing(known []netip.Addr, x api.Flow) []netip.Addr {
-	var out []netip.Addr
+// learn notes what the packet is at some place.
+func (f *flowSeen) learn(x api.Flow) {
+	if f.told || slices.Contains(f.known, x) {
+		return
+	}
+	f.known = append(f.known, x)
 	for _, a := range []netip.Addr{x.Src, x.Dst} {
-		if !slices.Contains(known, a) {
-			out = append(out, a)
+		if !slices.Contains(f.addresses, a) {
+			f.addresses = append(f.addresses, a)
 		}
 	}
-	return out
 }
 
 // Ready are the paths of which by now no more will be seen.
@@ -181,7 +190,7 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 
 // path tells one flow. Times count from when it was seen first.
 func (l *Live) path(f *flowSeen) api.Path {
-	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: l.lost, Start: l.Start.Add(f.first)}
+	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: f.lost, Start: l.Start.Add(f.first)}
 	for _, s := range f.sightings {
 		s.At -= f.first
 		w.Sightings = append(w.Sightings, s)

@@ -163,6 +163,47 @@ func TestJoinOfErrors(t *testing.T) {
 	}
 }
 
+// TestLiveParts tells two flows apart that go out by one port, and does not tell
+// of one twice.
+func TestLiveParts(t *testing.T) {
+	h := host(t, `table inet f { }`)
+	l := &Live{Machine: h}
+	send := func(at int, dst string) Sighting {
+		f := flow("10.0.0.2", mark, dst, 53)
+		f.Proto = "udp"
+		return seen(at, "web", "eth0", true, Packet{Flow: f, TTL: 64})
+	}
+	answer := func(at int, src string) Sighting {
+		f := flow(src, 53, "10.0.0.2", mark)
+		f.Proto = "udp"
+		return seen(at, "web", "eth0", false, Packet{Flow: f, TTL: 64})
+	}
+	l.Add([]Sighting{send(10, "192.0.2.1"), send(11, "192.0.2.2"), answer(20, "192.0.2.2"), answer(25, "192.0.2.1")}, nil, false)
+	if early := l.Ready(50 * time.Microsecond); len(early) != 0 {
+		t.Errorf("told too early: %v", early)
+	}
+	paths := l.Ready(time.Second)
+	if len(paths) != 2 {
+		t.Fatalf("%d paths, want 2", len(paths))
+	}
+	for i, dst := range []string{"192.0.2.1", "192.0.2.2"} {
+		p := paths[i]
+		if p.Verdict != api.Answered || p.Flow.Dst.String() != dst || len(p.Hops) != 2 || p.Hops[0].AtMicros != 0 || !p.Complete {
+			t.Errorf("path %d: %s %s\n%s", i, p.Verdict, p.Flow.Dst, told(p))
+		}
+	}
+	l.Add([]Sighting{send(2e6, "192.0.2.1"), send(2e6, "192.0.2.9")}, nil, true)
+	if again := l.Ready(20 * time.Second); len(again) != 1 || again[0].Flow.Dst.String() != "192.0.2.9" || again[0].Verdict != api.Lost || again[0].Complete {
+		t.Errorf("after that: %+v", again)
+	}
+	multicast := flow("10.0.0.2", 5353, "224.0.0.251", 5353)
+	multicast.Proto = "udp"
+	l.Add([]Sighting{seen(3e6, "web", "eth0", true, Packet{Flow: multicast, TTL: 255})}, nil, false)
+	if more := l.Ready(time.Minute); len(more) != 0 || len(l.flows) != 0 {
+		t.Errorf("multicast is told of, or flows are kept: %v, %d", more, len(l.flows))
+	}
+}
+
 // TestDifference finds the first hop that was not seen.
 func TestDifference(t *testing.T) {
 	hop := func(i int, ns, dev, action string, layer api.Layer) api.Hop {

@@ -24,6 +24,7 @@ type decision struct {
 	action          string
 	rule            *api.Rule
 	nat, masquerade bool
+	redirect        bool
 	done            bool
 }
 
@@ -61,6 +62,7 @@ func (j *join) decisions() []decision {
 		out = append(out, decision{
 			at: r.At, space: r.Space, hook: base.Hook, device: j.device(first[k]), direction: d, flow: p.Flow, action: actionOf(r.Verdict, known), rule: rule,
 			nat: base.Type == "nat" && r.Handle != 0 && translates(known), masquerade: has[nft.Masq](known) || hasTarget(known, "MASQUERADE"),
+			redirect: has[nft.Redir](known) || hasTarget(known, "REDIRECT"),
 		})
 	}
 	return out
@@ -153,7 +155,7 @@ func (j *join) decide() {
 		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
 	case back != nil && back.TCP&flagRST != 0:
 		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers with a reset: nothing listens on port %d", back.Flow.Src, back.Flow.Sport)
-	case back != nil && j.Got:
+	case back != nil && j.Got && (stopped == nil || !j.local(back)): // what goes over the loopback is seen before it comes back
 		p.Verdict = api.Answered
 	case stopped != nil:
 		p.Verdict, p.Reason, p.Culprit = api.Dropped, stopped.Detail+" drops it", stopped.Rule

@@ -313,6 +313,8 @@ func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
 		switch {
 		case r.masquerade:
 			h.Action = "masquerade"
+		case r.redirect:
+			h.Action = "redirect"
 		case r.hook == "prerouting" || r.hook == "output":
 			h.Action = "dnat"
 		}

@@ -65,7 +65,14 @@ func (w *world) probes(tally map[api.Verdict]int) []string {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			p, err := probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s)})
+			var p api.Probe
+			var err error
+			for range 2 { // errors have a limit in time (icmp_ratelimit), and a loaded machine loses packets
+				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s)})
+				if err != nil || agrees(p) {
+					break
+				}
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -73,7 +80,9 @@ func (w *world) probes(tally map[api.Verdict]int) []string {
 				out = append(out, fmt.Sprintf("%s: %v", s, err))
 			case !certain(p.Expected) || p.Expected.Verdict == api.Undecided:
 				tally["uncertain"]++
-			case !trace.Agree(p.Expected, p.Actual) || p.FirstDifference != nil:
+			case !agrees(p) && !p.Actual.Complete && trace.Agree(p.Expected, p.Actual):
+				tally["incomplete"]++
+			case !agrees(p):
 				out = append(out, disagreement(s, p))
 			default:
 				tally[p.Verdict]++
@@ -83,6 +92,8 @@ func (w *world) probes(tally map[api.Verdict]int) []string {
 	wg.Wait()
 	return out
 }
+
+func agrees(p api.Probe) bool { return trace.Agree(p.Expected, p.Actual) && p.FirstDifference == nil }
 
 // asked is the question for a shot.
 func asked(s shot) api.PathQuery {

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -53,7 +54,10 @@ func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	sound := func(ops []kernel.Op) []kernel.Op {
 		return slices.DeleteFunc(ops, func(op kernel.Op) bool {
 			u := unitOf[op.Object.Key()]
-			return failures[u] != nil || failures[driver.HostUnit] != nil
+			if host := failures[driver.HostUnit]; host != nil && failures[u] == nil {
+				failures[u] = withoutHost(host)
+			}
+			return failures[u] != nil
 		})
 	}
 	if len(guard) > 0 {
@@ -63,6 +67,11 @@ func (l *Loop) apply(ctx context.Context, p plan) map[driver.Unit]error {
 	}
 	blame(l.kernel.Apply(ctx, sound(append(plug, after...))))
 	return failures
+}
+
+// withoutHost is what keeps a unit out of the kernel when the host's own failed.
+func withoutHost(err error) error {
+	return fmt.Errorf("what guards it is not in place: %w", err)
 }
 
 // withdraw takes what failed units would add out of a transaction, and the
@@ -133,6 +142,11 @@ func (l *Loop) bisect(ctx context.Context, ops []kernel.Op, unitOf map[kernel.Ke
 	}
 	if host := groups[driver.HostUnit]; len(host) > 0 {
 		if fs := l.kernel.Apply(ctx, host); len(fs) > 0 {
+			for _, op := range ops { // none of the others is in
+				if unitOf[op.Object.Key()] != driver.HostUnit {
+					fs = append(fs, kernel.Failure{Op: op, Err: withoutHost(fs[0].Err)})
+				}
+			}
 			return fs
 		}
 		delete(groups, driver.HostUnit)

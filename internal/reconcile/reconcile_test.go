@@ -207,6 +207,44 @@ func TestRefusedTransactionIsBisected(t *testing.T) {
 	})
 }
 
+// TestNothingWithoutTheHostsRules: when the kernel refuses the host's own rules,
+// what they guard stays out, counts as failed, and comes when they are in.
+func TestNothingWithoutTheHostsRules(t *testing.T) {
+	for name, kind := range map[string]kernel.Kind{"rules": kernel.KindChain, "parameters": kernel.KindSysctl} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := fake.New()
+				bad := errors.New("no such facility")
+				f.Refuse(func(op kernel.Op) error {
+					if k := op.Object.Key(); k.Kind == kind && k.NS == kernel.Host && op.Verb != kernel.Delete {
+						return bad
+					}
+					return nil
+				})
+				b := start(t, f)
+				units := []driver.Unit{driver.HostUnit, "network/front", "sandbox/web", "endpoint/web/eth0"}
+				rev := b.source.change(func(v *driver.View) {
+					addNetwork("front", 1)(v)
+					addSandbox("web", "front", 2)(v)
+				})
+				b.loop.Trigger(units...)
+				for _, u := range units {
+					failed := b.loop.Wait(t.Context(), rev, u) != nil
+					_, there := f.State()[kernel.Link{NS: kernel.Host, Name: "tp-front"}.Key()]
+					if kind == kernel.KindChain && (!failed || there) {
+						t.Errorf("%s failed: %v, bridge there: %v; want neither in the kernel", u, failed, there)
+					}
+				}
+				f.Refuse(func(kernel.Op) error { return nil })
+				<-time.After(3 * time.Second) // of the bubble: the retry is due
+				synctest.Wait()
+				b.must(b.loop.Wait(t.Context(), rev, units...))
+				b.agrees()
+			})
+		})
+	}
+}
+
 // TestHealsWhatOthersTake: an event names an object that is gone.
 func TestHealsWhatOthersTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -109,7 +109,7 @@ func (k *keeper) names() []string {
 // start starts the daemon with what is kept, and waits until it is ready.
 func (k *keeper) start(w *world) {
 	w.Helper()
-	k.mu.Lock()
+	k.mu.Lock() // nothing is dropped while it is handed over
 	var names []string
 	var files []*os.File
 	for name, list := range k.kept {
@@ -117,13 +117,14 @@ func (k *keeper) start(w *world) {
 			names, files = append(names, name), append(files, f)
 		}
 	}
-	k.mu.Unlock()
 	args := append([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", filepath.Join(binDir, "towpathd"), "--run-dir", w.run, "--state-dir", w.state}, w.flags...)
 	cmd := exec.Command("sh", args...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(w.run, "manager"), "FDSTORE=64",
 		fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	cmd.ExtraFiles, cmd.Stderr = files, w.log
-	w.check(w.host.Start(cmd))
+	err := w.host.Start(cmd)
+	k.mu.Unlock()
+	w.check(err)
 	w.daemon = cmd
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()

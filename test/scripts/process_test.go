@@ -201,6 +201,9 @@ func TestSignalsGoToTheCommand(t *testing.T) {
 	for _, args := range [][]string{{"run", "--name", "r"}, {"exec", "web"}, {"run", "--network", "host"}} {
 		p := w.begin(append(args, "--", "waiter")...)
 		for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH} {
+			if signal.Ignored(s) {
+				continue // by whoever runs the tests (nohup); that stays so
+			}
 			if err := p.Process.Signal(s); err != nil {
 				t.Fatal(err)
 			}

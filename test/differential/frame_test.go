@@ -50,6 +50,10 @@ func TestForgedFramesWalkAsTheKernel(t *testing.T) {
 	}
 }
 
+// nobody4 and nobody6 are addresses that no machine of a world has.
+func nobody4() netip.Addr { return netip.MustParseAddr("198.51.100.9") }
+func nobody6() netip.Addr { return netip.MustParseAddr("2001:db8:9::9") }
+
 // forgery is a frame to send.
 type forgery struct {
 	walk.Frame
@@ -142,7 +146,7 @@ func (w *world) forgeries() []forgery {
 // forgeriesBetween are all frames from one to another with one source MAC.
 func (w *world) forgeriesBetween(from, to neighbour, mac string) []forgery {
 	sources := append(slices.Clone(from.addrs), to.addrs...)
-	sources = append(sources, netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:9::9"), netip.MustParseAddr("fe80::9"),
+	sources = append(sources, nobody4(), nobody6(), netip.MustParseAddr("fe80::9"),
 		netip.IPv4Unspecified(), netip.IPv6Unspecified())
 	var out []forgery
 	for _, src := range sources {

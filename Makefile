@@ -27,7 +27,7 @@ build: ## static binaries in bin/; in bin/share man pages and completions, which
 	@GOOS= GOARCH= go run ./dist/gen bin
 
 test: ## every test this machine can run, as root or not, and what was skipped and why
-	@go run ./test/summary -p 2 -count=1 $(TESTFLAGS) $(PACKAGES)
+	@go run ./test/summary -p 2 -count=1 -timeout 20m $(TESTFLAGS) $(PACKAGES)
 
 lint: ## the linter is built from tools/go.mod on first use: some minutes
 	$(LINT) run
@@ -67,6 +67,6 @@ soak: ## 32 clients doing random verbs against a model, for five minutes
 
 cover: ## coverage by function, the total last; the page is bin/coverage.html
 	@mkdir -p bin
-	@go run ./test/summary -p 2 -count=1 -coverprofile=bin/coverage.out $(TESTFLAGS) $(PACKAGES)
+	@go run ./test/summary -p 2 -count=1 -timeout 20m -coverprofile=bin/coverage.out $(TESTFLAGS) $(PACKAGES)
 	@go tool cover -html=bin/coverage.out -o bin/coverage.html
 	@go tool cover -func=bin/coverage.out | tail -n 1

@@ -96,9 +96,13 @@ func start(t *testing.T, f *fake.Kernel) *bench {
 
 // do changes intent and waits for it.
 func (b *bench) do(f func(*driver.View), units ...driver.Unit) error {
-	rev := b.source.change(f)
-	b.loop.Trigger(units...)
-	return b.loop.Wait(b.Context(), rev, units...)
+	return b.loop.Wait(b.Context(), b.change(f, units...), units...)
+}
+
+// change changes intent as the engine does, and gives the revision.
+func (b *bench) change(f func(*driver.View), units ...driver.Unit) (rev int64) {
+	b.loop.Change(func() { rev = b.source.change(f) }, units...)
+	return rev
 }
 
 // agrees checks that the kernel holds the plan and the loop says so.
@@ -182,12 +186,11 @@ func TestRefusedTransactionIsBisected(t *testing.T) {
 		})
 		b := start(t, f)
 		units := []driver.Unit{driver.HostUnit, "network/a", "network/b", "network/c"}
-		rev := b.source.change(func(v *driver.View) {
+		rev := b.change(func(v *driver.View) {
 			addNetwork("a", 1)(v)
 			addNetwork("b", 2)(v)
 			addNetwork("c", 3)(v)
-		})
-		b.loop.Trigger(units...)
+		}, units...)
 		if err := b.loop.Wait(t.Context(), rev, "network/a", "network/c"); err != nil {
 			t.Errorf("innocent networks failed: %v", err)
 		}
@@ -223,11 +226,10 @@ func TestNothingWithoutTheHostsRules(t *testing.T) {
 				})
 				b := start(t, f)
 				units := []driver.Unit{driver.HostUnit, "network/front", "sandbox/web", "endpoint/web/eth0"}
-				rev := b.source.change(func(v *driver.View) {
+				rev := b.change(func(v *driver.View) {
 					addNetwork("front", 1)(v)
 					addSandbox("web", "front", 2)(v)
-				})
-				b.loop.Trigger(units...)
+				}, units...)
 				for _, u := range units {
 					failed := b.loop.Wait(t.Context(), rev, u) != nil
 					_, there := f.State()[kernel.Link{NS: kernel.Host, Name: "tp-front"}.Key()]

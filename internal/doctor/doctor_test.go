@@ -287,6 +287,21 @@ func TestEveryCheckHasACase(t *testing.T) {
 	}
 }
 
+// TestBridgeThatNobodyIsOn: the kernel's own announcements on it are lost, which
+// is no fault; what is lost on the way to somebody is.
+func TestBridgeThatNobodyIsOn(t *testing.T) {
+	for alone, want := range map[bool]int{true: 0, false: 1} {
+		in := healthy(t)
+		l := in.host().Link("br-" + shop[:12])
+		l.NoCarrier, l.Stats.TxDropped = alone, 1
+		d := Examine(in)
+		found := slices.DeleteFunc(d.Findings, func(f api.Finding) bool { return f.Check != "drops" })
+		if len(found) != want {
+			t.Errorf("nobody on it: %v: %+v", alone, found)
+		}
+	}
+}
+
 func TestRemarkAndUnsure(t *testing.T) {
 	in := healthy(t)
 	in.host().Sysctls["net/bridge/bridge-nf-call-iptables"] = "1"

@@ -11,15 +11,18 @@ import (
 	"github.com/towpath/towpath/internal/trace/probe"
 )
 
-// Probe sends one packet and tells the way that it took.
+// Probe sends one packet and tells the way that it took. While it waits for the
+// packet, others may look at the machine.
 func (s *sight) Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error) {
 	s.one.Lock()
-	defer s.one.Unlock()
 	m, err := s.machine(ctx)
+	s.one.Unlock()
 	if err != nil {
 		return api.Probe{}, err
 	}
 	again := func(ctx context.Context) (machine.Host, error) {
+		s.one.Lock()
+		defer s.one.Unlock()
 		h, err := s.look(ctx, false)
 		if err != nil {
 			return h, err

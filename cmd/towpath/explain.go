@@ -24,7 +24,7 @@ func parseFormatPath(s string) (formatPath, error) {
 func (c *cli) explain() *cobra.Command {
 	format := formatPath("text")
 	var q api.PathQuery
-	var v4, v6 bool
+	var family familyFlags
 	cmd := &cobra.Command{
 		Use: "explain SRC DST[:PORT[/PROTO]]", Short: "Tell the path that a packet should take; nothing is sent",
 		Long: "Tell the path that a packet and its answer should take, hop by hop, by what is in the kernel now:\n" +
@@ -39,13 +39,9 @@ func (c *cli) explain() *cobra.Command {
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.From, q.To = args[0], args[1]
-			switch {
-			case v4 && v6:
-				return usagef(cmd, "-4 and -6 exclude each other")
-			case v4:
-				q.Family = 4
-			case v6:
-				q.Family = 6
+			var err error
+			if q.Family, err = family.family(cmd); err != nil {
+				return err
 			}
 			p, err := c.client().Explain(cmd.Context(), q)
 			if err != nil {
@@ -54,11 +50,31 @@ func (c *cli) explain() *cobra.Command {
 			return c.path(p, format)
 		},
 	}
-	cmd.Flags().BoolVarP(&v4, "ipv4", "4", false, "send to an IPv4 address of DST")
-	cmd.Flags().BoolVarP(&v6, "ipv6", "6", false, "send to an IPv6 address of DST")
+	family.add(cmd)
 	cmd.Flags().IntVar(&q.Size, "size", 0, "bytes of the packet, which may not be cut up: finds what does not fit an MTU")
 	cmd.Flags().BoolVar(&q.Desired, "desired", false, "walk what is desired of Towpath's own, not what is in the kernel")
 	return c.pathOutput(cmd, &format)
+}
+
+// familyFlags are -4 and -6.
+type familyFlags struct{ v4, v6 bool }
+
+func (f *familyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&f.v4, "ipv4", "4", false, "send to an IPv4 address of DST")
+	cmd.Flags().BoolVarP(&f.v6, "ipv6", "6", false, "send to an IPv6 address of DST")
+}
+
+// family is 4 or 6, 0 for either.
+func (f *familyFlags) family(cmd *cobra.Command) (int, error) {
+	switch {
+	case f.v4 && f.v6:
+		return 0, usagef(cmd, "-4 and -6 exclude each other")
+	case f.v4:
+		return 4, nil
+	case f.v6:
+		return 6, nil
+	}
+	return 0, nil
 }
 
 // pathOutput adds -o for paths, and completes the two ends.

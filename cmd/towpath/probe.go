@@ -13,7 +13,7 @@ import (
 func (c *cli) probe() *cobra.Command {
 	format := formatPath("text")
 	var q api.ProbeQuery
-	var v4, v6 bool
+	var family familyFlags
 	cmd := &cobra.Command{
 		Use: "probe SRC DST[:PORT[/PROTO]]", Short: "Send one packet, and tell the path that it took",
 		Long: "Send one packet and tell the path that it and its answer took, hop by hop, as taps on the links and\n" +
@@ -26,13 +26,9 @@ func (c *cli) probe() *cobra.Command {
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.From, q.To = args[0], args[1]
-			switch {
-			case v4 && v6:
-				return usagef(cmd, "-4 and -6 exclude each other")
-			case v4:
-				q.Family = 4
-			case v6:
-				q.Family = 6
+			var err error
+			if q.Family, err = family.family(cmd); err != nil {
+				return err
 			}
 			p, err := c.client().Probe(cmd.Context(), q)
 			if err != nil {
@@ -44,8 +40,7 @@ func (c *cli) probe() *cobra.Command {
 			return probed(p)
 		},
 	}
-	cmd.Flags().BoolVarP(&v4, "ipv4", "4", false, "send to an IPv4 address of DST")
-	cmd.Flags().BoolVarP(&v6, "ipv6", "6", false, "send to an IPv6 address of DST")
+	family.add(cmd)
 	cmd.Flags().BoolVar(&q.Connect, "connect", false, "make a whole TCP handshake, and end the connection at once")
 	return c.pathOutput(cmd, &format)
 }

@@ -48,7 +48,8 @@ func TestStopDoesNotWaitForSilence(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(asked); took > 0 {
+		// Shutdown may look once too early and again 1 ms later, doubling that.
+		if took := time.Since(asked); took > 50*time.Millisecond {
 			t.Errorf("the stop took %s", took)
 		}
 		if n, err := ours.Read(make([]byte, 1)); n != 0 || err != io.EOF {

@@ -19,6 +19,8 @@ const heartbeat = 30 * time.Second
 // events, or one JSON document a line to who accepts application/x-ndjson.
 // ?since=TIME (RFC 3339) begins with those remembered from that time on.
 func (s *service) streamEvents(w http.ResponseWriter, r *http.Request) {
+	r, end := streaming(r)
+	defer end()
 	last := s.Events.Last()
 	var first []api.Event
 	if text := r.URL.Query().Get("since"); text != "" {

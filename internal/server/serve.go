@@ -32,8 +32,10 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		// Requests outlive ctx by the grace.
-		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		// Requests outlive ctx by the grace; streams, which never end by themselves, do not.
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), stopKey{}, ctx)
+		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -57,6 +59,20 @@ func stop(ctx context.Context, srv *http.Server, silent *silent) error {
 		return errors.Join(fmt.Errorf("stop API: requests were cut off: %w", err), srv.Close())
 	}
 	return nil
+}
+
+// stopKey is the key of the context that ends when the daemon is told to stop.
+type stopKey struct{}
+
+// streaming is r with a context that ends with the client and with the daemon.
+func streaming(r *http.Request) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stop, ok := ctx.Value(stopKey{}).(context.Context)
+	if !ok {
+		return r.WithContext(ctx), cancel
+	}
+	forget := context.AfterFunc(stop, cancel)
+	return r.WithContext(ctx), func() { forget(); cancel() }
 }
 
 // silent are the connections on which nothing was asked yet, as clients keep

@@ -17,6 +17,8 @@ func traceParams() []string { return []string{"from", "to", "port", "proto", "le
 // server-sent events, or one JSON document a line to who accepts
 // application/x-ndjson. The headers are sent when the watch has begun.
 func (s *service) streamTrace(w http.ResponseWriter, r *http.Request) {
+	r, end := streaming(r)
+	defer end()
 	p, err := parseParams(r.URL.RawQuery, traceParams())
 	var t Tracing
 	if err == nil {

@@ -42,13 +42,13 @@ func clip(s string) string {
 func ValidIfname(name string) error {
 	switch {
 	case name == "", len(name) > 15:
-		return Errorf(Invalid, "interface name %q is not 1 to 15 bytes long", clip(name))
+		return Errorf(Invalid, "interface name %q is not 1 to 15 bytes long", clip(name)).WithFix("choose one the kernel takes, as eth1")
 	case name == ".", name == "..", name == "lo", strings.ContainsAny(name, "/:% \t\n\v\f\r\""):
-		return Errorf(Invalid, "interface name %q is not one the kernel accepts here", name)
+		return Errorf(Invalid, "interface name %q is not one the kernel accepts here", name).WithFix("choose letters and digits, as eth1")
 	}
 	for _, r := range name {
 		if r < 0x21 || r > 0x7e {
-			return Errorf(Invalid, "interface name %q has a character that is not printable ASCII", name)
+			return Errorf(Invalid, "interface name %q has a character that is not printable ASCII", name).WithFix("choose letters and digits, as eth1")
 		}
 	}
 	return nil
@@ -58,13 +58,13 @@ func ValidIfname(name string) error {
 func ParseMAC(s string) (string, error) {
 	hw, err := net.ParseMAC(s)
 	if err != nil || len(hw) != 6 {
-		return "", Errorf(Invalid, "MAC address %q is not six hexadecimal bytes", clip(s))
+		return "", Errorf(Invalid, "MAC address %q is not six hexadecimal bytes", clip(s)).WithFix("write it as 02:00:5e:10:00:01")
 	}
 	if hw[0]&1 != 0 {
 		return "", Errorf(Invalid, "MAC address %s is a group address", s).WithFix("clear the lowest bit of its first byte")
 	}
 	if slices.Max(hw) == 0 {
-		return "", Errorf(Invalid, "MAC address %s is all zero", s)
+		return "", Errorf(Invalid, "MAC address %s is all zero", s).WithFix("leave it out to get one")
 	}
 	return hw.String(), nil
 }
@@ -217,7 +217,7 @@ func (s *SandboxSpec) Validate() error {
 			return err
 		}
 		if e.Ifname != "" && seen[e.Ifname] {
-			return Errorf(Invalid, "interface name %s is given twice", e.Ifname)
+			return Errorf(Invalid, "interface name %s is given twice", e.Ifname).WithFix("choose another for one of them, or leave it out")
 		}
 		seen[e.Ifname] = true
 	}

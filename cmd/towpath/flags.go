@@ -121,7 +121,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, api.Errorf(api.Invalid, "%q is not an IP address", s)
+		return netip.Addr{}, api.Errorf(api.Invalid, "%q is not an IP address", s).WithFix("write it as 172.20.0.9 or fd00:1::9")
 	}
 	return a.Unmap(), nil
 }

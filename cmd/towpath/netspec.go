@@ -69,7 +69,7 @@ func setField(e *api.EndpointSpec, field string, seen map[string]bool) error {
 		key = "ip6"
 	}
 	if seen[key] && key != "alias" {
-		return api.Errorf(api.Invalid, "network option %s is given twice", raw)
+		return api.Errorf(api.Invalid, "network option %s is given twice", raw).WithFix("leave one out; for another endpoint give --network again")
 	}
 	seen[key] = true
 	return setKey(e, key, raw, text)

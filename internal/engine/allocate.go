@@ -247,13 +247,13 @@ func (d *draft) checkAddress(n *api.Network, subnets []api.Subnet, a netip.Addr)
 		}
 		for name, aux := range s.Aux {
 			if aux == a {
-				return s, api.Errorf(api.Conflict, "address %s is kept for %s (aux-address)", a, name)
+				return s, api.Errorf(api.Conflict, "address %s is kept for %s (aux-address)", a, name).WithFix("choose another address")
 			}
 		}
 		holder := d.view.WithAddress(n.Name, a)
 		switch {
 		case !api.UsableIn(s.Subnet, a):
-			return s, api.Errorf(api.Invalid, "address %s is the network or broadcast address of %s", a, s.Subnet)
+			return s, api.Errorf(api.Invalid, "address %s is the network or broadcast address of %s", a, s.Subnet).WithFix("choose another address")
 		case a == s.Gateway:
 			return s, api.Errorf(api.Conflict, "address %s is the gateway of network %s", a, n.Name).WithFix("choose another address")
 		case holder != nil:
@@ -262,9 +262,10 @@ func (d *draft) checkAddress(n *api.Network, subnets []api.Subnet, a netip.Addr)
 		return s, nil
 	}
 	if len(ranges) == 0 {
-		return api.Subnet{}, api.Errorf(api.Invalid, "network %s has no subnet of the family of %s", n.Name, a)
+		return api.Subnet{}, api.Errorf(api.Invalid, "network %s has no subnet of the family of %s", n.Name, a).WithFix("leave the address out, or choose a network that has one")
 	}
-	return api.Subnet{}, api.Errorf(api.Invalid, "address %s is outside of network %s (%s)", a, n.Name, strings.Join(ranges, ", "))
+	return api.Subnet{}, api.Errorf(api.Invalid, "address %s is outside of network %s (%s)", a, n.Name, strings.Join(ranges, ", ")).
+		WithFix("choose one inside, or leave it out to get a free one")
 }
 
 // freeIfname is the first ethN that the sandbox does not have.

@@ -138,7 +138,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, name string, force, dry bool
 			return err
 		}
 		if n.Name == api.DefaultNetwork {
-			return api.Errorf(api.Invalid, "%s is the default network and stays", n.Name)
+			return api.Errorf(api.Invalid, "%s is the default network and stays", n.Name).WithFix("take sandboxes off it: towpath network disconnect %s SANDBOX", n.Name)
 		}
 		users := d.view.EndpointsOn(n.Name)
 		if len(users) > 0 && !force {

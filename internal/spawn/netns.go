@@ -69,13 +69,17 @@ func openError(path string, err error) error {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		code = api.Denied
 	}
-	return api.Errorf(code, "open namespace %s: %w", path, err)
+	e := api.Errorf(code, "open namespace %s: %w", path, err)
+	if code == api.NotFound {
+		return e.WithFix("see what there is: ls /run/netns")
+	}
+	return e
 }
 
 func processError(pid int, err error) error {
 	switch {
 	case errors.Is(err, unix.ESRCH):
-		return api.Errorf(api.NotFound, "no process has the number %d: %w", pid, err)
+		return api.Errorf(api.NotFound, "no process has the number %d: %w", pid, err).WithFix("it has ended; see ps")
 	case errors.Is(err, unix.EINVAL):
 		return api.Errorf(api.Invalid, "%d is not the number of a process: %w", pid, err)
 	}

@@ -51,7 +51,7 @@ func TestBadInput(t *testing.T) {
 		"unknown command":           {[]string{"netwrk", "ls"}, 2, "network"},
 		"too many arguments":        {create("x", "y"), 2, "NAME"},
 		"address taken":             {[]string{"network", "connect", "front", "web", "--ip", "198.51.100.2"}, 1, "taken by sandbox web"},
-		"address outside":           {[]string{"network", "connect", "front", "web", "--ip", "198.51.100.77"}, 1, "outside of network front (198.51.100.0/29)"},
+		"address outside":           {[]string{"network", "connect", "front", "web", "--ip", "198.51.100.77"}, 1, "outside of network front (198.51.100.0/29); choose one inside, or leave it out to get a free one"},
 		"address kept":              {[]string{"network", "connect", "front", "web", "--ip", "198.51.100.5"}, 1, "router"},
 		"address malformed":         {[]string{"network", "connect", "front", "web", "--ip", "198.51.100"}, 1, "198.51.100"},
 		"mac of a group":            {[]string{"network", "connect", "front", "web", "--mac-address", "03:00:00:00:00:01"}, 1, "group address"},
@@ -72,6 +72,9 @@ func TestBadInput(t *testing.T) {
 		}
 		if tc.code == 1 && (!strings.HasPrefix(r.stderr, "towpath: ") || strings.Count(r.stderr, "\n") != 1) {
 			t.Errorf("%s: not one line of `towpath: verb noun: cause`: %q", name, r.stderr)
+		}
+		if tc.code == 1 && !strings.Contains(r.stderr, "; ") {
+			t.Errorf("%s: it does not say what to do: %q", name, r.stderr)
 		}
 	}
 	for range 3 { // .3, .4, .6

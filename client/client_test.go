@@ -52,7 +52,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := c.Disconnect(ctx, "web", "front", "", true); err != nil {
 		t.Errorf("disconnect: %v", err)
 	}
-	if err := c.RemoveSandbox(ctx, "web"); err != nil {
+	if err := c.RemoveSandbox(ctx, "web", false); err != nil {
 		t.Errorf("remove sandbox: %v", err)
 	}
 	if err := c.RemoveNetwork(ctx, "front", true); err != nil {

@@ -44,9 +44,9 @@ func (d DryRun) CreateSandbox(ctx context.Context, spec api.SandboxSpec, netns *
 }
 
 // RemoveSandbox is the ops of Client.RemoveSandbox.
-func (d DryRun) RemoveSandbox(ctx context.Context, name string) ([]string, error) {
+func (d DryRun) RemoveSandbox(ctx context.Context, name string, force bool) ([]string, error) {
 	var p api.Preview
-	err := d.c.removeSandbox(ctx, name, dry(url.Values{}), &p)
+	err := d.c.removeSandbox(ctx, name, dry(forced(force)), &p)
 	return p.Ops, err
 }
 

@@ -80,9 +80,10 @@ func (c *Client) Sandbox(ctx context.Context, name string) (api.Sandbox, error) 
 	return get[api.Sandbox](ctx, c, "sandboxes", name)
 }
 
-// RemoveSandbox removes a sandbox with its endpoints.
-func (c *Client) RemoveSandbox(ctx context.Context, name string) error {
-	return c.removeSandbox(ctx, name, nil, nil)
+// RemoveSandbox removes a sandbox with its endpoints. One of a command that runs
+// is refused (api.InUse), unless force ends the command first.
+func (c *Client) RemoveSandbox(ctx context.Context, name string, force bool) error {
+	return c.removeSandbox(ctx, name, forced(force), nil)
 }
 
 func (c *Client) removeSandbox(ctx context.Context, name string, q url.Values, out any) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/server/servertest"
 	"github.com/towpath/towpath/internal/testnet"
 )
@@ -181,7 +182,7 @@ func TestRunOutlivesDaemon(t *testing.T) {
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%v %v", all, err)
 	}
-	if _, err := engine.RemoveSandbox(t.Context(), all[0].Name, false); err != nil {
+	if _, err := engine.RemoveSandbox(t.Context(), all[0].Name, api.Caller{}, false, false); err != nil {
 		t.Error(err)
 	}
 	if _, err := net.Dial("unix", path); err == nil {

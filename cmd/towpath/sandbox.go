@@ -197,19 +197,22 @@ func (c *cli) sandboxInspect() *cobra.Command {
 }
 
 func (c *cli) sandboxRemove() *cobra.Command {
-	var dry bool
+	var force, dry bool
 	cmd := &cobra.Command{
 		Use: "rm NAME...", Aliases: []string{"remove"}, Short: "Remove sandboxes",
+		Long: "Remove sandboxes. That of a command that run has started is refused while the command runs; -f ends the command,\n" +
+			"and all that runs in the sandbox.",
 		Example: "  towpath sandbox rm web db",
 		Args:    words("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d := c.client()
 			return c.each(args, dry, removal{
-				remove: func(name string) error { return d.RemoveSandbox(cmd.Context(), name) },
-				plan:   func(name string) ([]string, error) { return d.DryRun().RemoveSandbox(cmd.Context(), name) },
+				remove: func(name string) error { return d.RemoveSandbox(cmd.Context(), name, force) },
+				plan:   func(name string) ([]string, error) { return d.DryRun().RemoveSandbox(cmd.Context(), name, force) },
 			})
 		},
 	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "end the command that runs in it first")
 	dryRun(cmd, &dry)
 	return c.output(c.completeArgs(cmd, c.sandboxNames))
 }

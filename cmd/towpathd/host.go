@@ -43,6 +43,12 @@ func (processes) Exited(ctx context.Context, p api.Process) <-chan struct{} {
 	return linux.Exited(ctx, p.PID, p.Start)
 }
 
+// Kill kills the process unless it is gone.
+func (processes) Kill(p api.Process) error { return linux.Kill(p.PID, p.Start) }
+
+// KillIn kills the processes in a namespace.
+func (processes) KillIn(path string, still func() bool) error { return linux.KillIn(path, still) }
+
 // holder holds ports of the host as the kernel's sockets ask, and gives what
 // goes wrong its code.
 type holder struct{ ports *ports.Holder }

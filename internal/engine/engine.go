@@ -36,6 +36,11 @@ type Processes interface {
 	Identify(pid int) (api.Process, error)
 	// Exited closes the channel when the process is gone; at once if it is already.
 	Exited(ctx context.Context, p api.Process) <-chan struct{}
+	// Kill kills the process unless it is gone.
+	Kill(p api.Process) error
+	// KillIn kills the processes in the namespace bound at path, once still says
+	// that it is the one that is meant.
+	KillIn(path string, still func() bool) error
 }
 
 // Config is what an Engine works with.
@@ -191,23 +196,6 @@ func (e *Engine) afterBoot(ctx context.Context) error {
 		return nil
 	})
 	return err
-}
-
-// follow removes the sandbox of a `run` when its process is gone.
-func (e *Engine) follow(ctx context.Context, s *api.Sandbox) {
-	if s.Origin != api.OriginRun || s.Process == nil {
-		return
-	}
-	gone := e.Processes.Exited(ctx, *s.Process)
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-gone:
-			if _, err := e.RemoveSandbox(ctx, s.Name, false); err != nil && api.CodeOf(err) != api.NotFound && ctx.Err() == nil {
-				e.Log.Error("remove the sandbox of a command that ended", "sandbox", s.Name, "err", err)
-			}
-		}
-	}()
 }
 
 // preview says what a decision would do to the kernel, without committing it.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -30,6 +31,7 @@ type rig struct {
 	gone   chan struct{} // closed when the process of a `run` ends
 	boot   string
 	names  *book
+	killed []string // by Kill and KillIn
 }
 
 // inBubble runs a test with a fresh rig, in a bubble of time.
@@ -52,6 +54,17 @@ func (r *rig) Adopt(*os.File) (uint64, error) { return 4711, nil }
 func (r *rig) Identify(pid int) (api.Process, error) { return api.Process{PID: pid, Start: 1}, nil }
 
 func (r *rig) Exited(context.Context, api.Process) <-chan struct{} { return r.gone }
+
+// Kill and KillIn tell whom they would end.
+func (r *rig) Kill(p api.Process) error {
+	r.killed = append(r.killed, fmt.Sprint(p.PID))
+	return nil
+}
+
+func (r *rig) KillIn(path string, still func() bool) error {
+	r.killed = append(r.killed, fmt.Sprint(path, " ", still()))
+	return nil
+}
 
 // start starts an engine, as the daemon does.
 func (r *rig) start() (stop func()) {
@@ -137,7 +150,7 @@ func TestAddressesAreNotGivenAgainAtOnce(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		n := r.network(api.NetworkSpec{Name: "front"})
 		first := r.sandbox("a", api.EndpointSpec{Network: "front"}).Endpoints[0].Addresses[0]
-		_, err := r.RemoveSandbox(r.Context(), "a", false)
+		_, err := r.RemoveSandbox(r.Context(), "a", api.Caller{}, false, false)
 		r.check(err)
 		if second := r.sandbox("b", api.EndpointSpec{Network: "front"}).Endpoints[0].Addresses[0]; second == first {
 			t.Errorf("%s was given again at once", first)
@@ -186,7 +199,7 @@ func TestRefusals(t *testing.T) {
 				_, _, err := r.Connect(r.Context(), "web", api.EndpointSpec{Network: "no"}, false)
 				return err
 			}, api.NotFound, "does not exist"},
-			"no such sandbox": {func() error { _, err := r.RemoveSandbox(r.Context(), "no", false); return err }, api.NotFound, "does not exist"},
+			"no such sandbox": {func() error { _, err := r.RemoveSandbox(r.Context(), "no", api.Caller{}, false, false); return err }, api.NotFound, "does not exist"},
 			"default network": {func() error { _, err := r.RemoveNetwork(r.Context(), "bridge", true, false); return err }, api.Invalid, "default network"},
 			"not connected":   {func() error { _, err := r.Disconnect(r.Context(), "web", "bridge", "", false, false); return err }, api.NotFound, "not connected"},
 		} {
@@ -281,20 +294,6 @@ func TestRestartAndReboot(t *testing.T) {
 		}
 		r.clean()
 		stop()
-	})
-}
-
-// TestRunGoesWithItsProcess: when the process ends, so does the sandbox.
-func TestRunGoesWithItsProcess(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		_, _, err := r.CreateSandbox(r.Context(), api.SandboxSpec{Name: "job", Run: true}, api.Caller{PID: 7}, false)
-		r.check(err)
-		close(r.gone)
-		synctest.Wait()
-		if _, err := r.Sandbox(r.Context(), "job"); api.CodeOf(err) != api.NotFound {
-			t.Errorf("the sandbox is still there: %v", err)
-		}
-		r.clean()
 	})
 }
 

@@ -94,7 +94,7 @@ func TestNamesComeLastAndGoFirst(t *testing.T) {
 		step("unpublish", func() error { _, err := r.Unpublish(ctx, "web", port, false); return err },
 			"web front/eth0 back/eth1", "web front/eth0 back/eth1")
 		step("disconnect", func() error { _, err := r.Disconnect(ctx, "web", "front", "", false, false); return err }, "web back/eth1", "web back/eth1")
-		step("remove", func() error { _, err := r.RemoveSandbox(ctx, "web", false); return err }, "", "")
+		step("remove", func() error { _, err := r.RemoveSandbox(ctx, "web", api.Caller{}, false, false); return err }, "", "")
 		if len(r.hidden) != 0 {
 			t.Errorf("still hidden: %v", r.hidden)
 		}

@@ -158,11 +158,33 @@ func findSandbox(v driver.View, name string) (*api.Sandbox, error) {
 }
 
 // RemoveSandbox removes a sandbox with its endpoints. An adopted namespace
-// stays with its owner, without them.
-func (e *Engine) RemoveSandbox(ctx context.Context, name string, dry bool) ([]string, error) {
+// stays with its owner, without them. The sandbox of a command that runs is
+// refused to all but that command's own process; with force the command is ended.
+func (e *Engine) RemoveSandbox(ctx context.Context, name string, from api.Caller, force, dry bool) ([]string, error) {
+	view, _ := e.View()
+	s := view.SandboxNamed(name)
+	if s == nil || s.Process == nil {
+		return e.removeSandbox(ctx, name, nil, dry)
+	}
+	if err := e.endCommand(s, from, force, dry); err != nil {
+		return nil, api.InOp("remove sandbox "+name, err)
+	}
+	ops, err := e.removeSandbox(ctx, name, s.Process, dry)
+	if code := api.CodeOf(err); err != nil && !dry && (code == api.NotFound || code == api.Conflict) {
+		return nil, nil // it went with its command
+	}
+	return ops, err
+}
+
+// removeSandbox removes the sandbox that goes with a process; nil: with none.
+// Another may have got the name meanwhile.
+func (e *Engine) removeSandbox(ctx context.Context, name string, of *api.Process, dry bool) ([]string, error) {
 	event := &api.Event{Kind: "sandbox", Name: name, Action: "remove"}
 	return e.remove(ctx, "remove sandbox "+name, event, dry, func(d *draft) error {
 		s, err := findSandbox(d.view, name)
+		if err == nil && !goesWith(s, of) {
+			err = api.Errorf(api.Conflict, "another sandbox got the name meanwhile").WithFix("try again")
+		}
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,11 @@ func (s *service) sandbox(r *http.Request, _ params) (answer, error) {
 }
 
 func (s *service) removeSandbox(r *http.Request, p params) (answer, error) {
-	ops, err := s.Engine.RemoveSandbox(r.Context(), r.PathValue("name"), p.dry)
+	from, err := callerFor(r, false)
+	if err != nil {
+		return answer{}, err
+	}
+	ops, err := s.Engine.RemoveSandbox(r.Context(), r.PathValue("name"), from, p.force, p.dry)
 	return removed(ops, p.dry), err
 }
 

@@ -25,7 +25,8 @@ type Engine interface {
 	Sandboxes(ctx context.Context) ([]api.Sandbox, error)
 	// Sandbox includes what is live in the kernel.
 	Sandbox(ctx context.Context, name string) (api.Sandbox, error)
-	RemoveSandbox(ctx context.Context, name string, dry bool) ([]string, error)
+	// RemoveSandbox with force ends the command that the sandbox goes with.
+	RemoveSandbox(ctx context.Context, name string, from api.Caller, force, dry bool) ([]string, error)
 
 	Connect(ctx context.Context, sandbox string, spec api.EndpointSpec, dry bool) (api.Endpoint, []string, error)
 	// Disconnect takes the endpoints of sandbox that are on network and called
@@ -74,7 +75,7 @@ func (s *service) routes() []route {
 		{"POST", "/v1/sandboxes", "create sandbox", dry, s.createSandbox, nil},
 		{"GET", "/v1/sandboxes", "list sandboxes", nil, s.sandboxes, nil},
 		{"GET", "/v1/sandboxes/{name}", "inspect sandbox", nil, s.sandbox, nil},
-		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", dry, s.removeSandbox, nil},
+		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", forced, s.removeSandbox, nil},
 		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, s.connect, nil},
 		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, s.disconnect, nil},
 		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, s.disconnect, nil},

@@ -98,7 +98,7 @@ func (w *world) batch(ctx context.Context, s *size, like api.Sandbox) error {
 	for i := range serial {
 		var r removal
 		err := turns(i,
-			timed(&r.towpath, func() error { return w.daemon.clients[0].RemoveSandbox(ctx, names[i]) }),
+			timed(&r.towpath, func() error { return w.daemon.clients[0].RemoveSandbox(ctx, names[i], false) }),
 			timed(&r.bare, func() error { return w.bare.remove(ctx, bare[i]) }),
 		)
 		if err != nil {

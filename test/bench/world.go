@@ -140,7 +140,7 @@ func (w *world) removeTowpath(ctx context.Context, n int) (time.Duration, error)
 	names := w.sandboxes[keep:]
 	w.sandboxes = w.sandboxes[:keep]
 	return together(n, min(n, removals), func(worker, i int) error {
-		return w.daemon.clients[worker].RemoveSandbox(ctx, names[i])
+		return w.daemon.clients[worker].RemoveSandbox(ctx, names[i], false)
 	})
 }
 

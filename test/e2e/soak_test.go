@@ -167,7 +167,7 @@ func (m *model) verb(t *testing.T) (string, api.Code, error) {
 	case 2:
 		return m.createSandbox(t, sandbox, target, hasSandbox, hasTarget)
 	case 3:
-		err := m.RemoveSandbox(ctx, sandbox)
+		err := m.RemoveSandbox(ctx, sandbox, false)
 		delete(m.sandboxes, sandbox)
 		return "remove sandbox " + sandbox, expect(!hasSandbox, api.NotFound), err
 	case 4, 5:
@@ -236,7 +236,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 			case 2:
 				_, err = shared.Sandboxes(t.Context())
 			case 3:
-				if err = shared.RemoveSandbox(t.Context(), "nobody"); api.CodeOf(err) == api.NotFound {
+				if err = shared.RemoveSandbox(t.Context(), "nobody", false); api.CodeOf(err) == api.NotFound {
 					err = nil
 				}
 			}

@@ -158,7 +158,7 @@ func (w *world) isConfined() {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.daemon.Process.Pid))
 	w.check(err)
 	caps := uint64(1)<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_NET_BROADCAST | 1<<unix.CAP_CHOWN |
-		1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH
+		1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_KILL
 	for _, line := range []string{
 		"NoNewPrivs:\t1", fmt.Sprintf("Seccomp:\t%d", unix.SECCOMP_MODE_FILTER),
 		fmt.Sprintf("CapBnd:\t%016x", caps), fmt.Sprintf("CapEff:\t%016x", caps),

@@ -112,7 +112,7 @@ func empty(w *world) {
 	w.Helper()
 	for _, name := range strings.Fields(w.must("sandbox", "ls", "-q")) {
 		// One of run may end by itself meanwhile.
-		if out, err := w.command("sandbox", "rm", name).CombinedOutput(); err != nil && !strings.Contains(string(out), "does not exist") {
+		if out, err := w.command("sandbox", "rm", "-f", name).CombinedOutput(); err != nil && !strings.Contains(string(out), "does not exist") {
 			w.Fatalf("remove sandbox %s: %v\n%s", name, err, out)
 		}
 	}

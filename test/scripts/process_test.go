@@ -219,44 +219,6 @@ func TestSignalsGoToTheCommand(t *testing.T) {
 	}
 }
 
-func TestCommandDiesWithItsCaller(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	p := w.begin("run", "--name", "r", "--", "waiter")
-	// The command holds the pipe: its end is the command's end.
-	p.end(w, syscall.SIGKILL, "", -1)
-	w.awaitGone("r")
-	if err := w.clean(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCommandOutlivesTheDaemon(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.must("sandbox", "create", "web")
-	e := w.begin("exec", "web", "--", "waiter")
-	r := w.begin("run", "--name", "r", "--", "waiter")
-	w.stop(syscall.SIGKILL)
-	for _, p := range []*process{e, r} {
-		if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
-		p.expect(w, syscall.SIGUSR1.String())
-		p.end(w, syscall.SIGTERM, "terminated", 3)
-	}
-	if !strings.Contains(r.stderr.String(), "towpath: warning: sandbox r is still there: no daemon answers") {
-		t.Errorf("run does not say that its sandbox is left: %q", r.stderr.String())
-	}
-	if err := w.start(); err != nil {
-		t.Fatal(err)
-	}
-	w.awaitGone("r")
-	if err := w.clean(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -185,7 +185,7 @@ func (e *Engine) Sandbox(_ context.Context, name string) (api.Sandbox, error) {
 }
 
 // RemoveSandbox forgets a sandbox and takes its namespace away.
-func (e *Engine) RemoveSandbox(_ context.Context, name string, dry bool) ([]string, error) {
+func (e *Engine) RemoveSandbox(_ context.Context, name string, _ api.Caller, _, dry bool) ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, ok := e.sandboxes[name]; !ok {

@@ -55,6 +55,7 @@ func arrows() []arrow {
 		{from: "internal/reach", to: []string{"api", "internal/machine", "internal/nft", "internal/owner", "internal/topology", "internal/walk"}, pure: true},
 		{from: "internal/explain", to: []string{"api", "internal/author", "internal/machine", "internal/nft", "internal/owner", "internal/walk"}, pure: true},
 		{from: "internal/draw", to: []string{"api"}, pure: true},
+		{from: "internal/openapi", pure: true},
 		{from: "internal/cni", to: []string{"api"}, pure: true},
 		{from: "internal/docker", to: []string{"api"}, pure: true},
 		{from: "internal/netavark", to: []string{"api"}, pure: true},
@@ -68,7 +69,7 @@ func arrows() []arrow {
 		{from: "internal/reconcile", to: []string{"api", "internal/driver", "internal/kernel", "internal/nft"}},
 		{from: "internal/engine", to: []string{"api", "internal/ipam", "internal/store/...", "internal/driver", "internal/firewall", "internal/kernel", "internal/nft", "internal/reconcile"}},
 		{from: "internal/server/servertest", to: []string{"api", "internal/event", "internal/server"}},
-		{from: "internal/server", to: []string{"api", unix}},
+		{from: "internal/server", to: []string{"api", "internal/openapi", unix}},
 
 		{from: "internal/linux/engines", to: []string{"internal/machine", "internal/owner"}},
 		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", netlink, unix}},

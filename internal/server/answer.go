@@ -14,10 +14,12 @@ type answer struct {
 	status int
 	// body is sent as JSON; a string is sent as plain text; nil is no body.
 	body any
+	// stream, where it is set, writes the answer instead.
+	stream http.HandlerFunc
 }
 
 // ok answers a read.
-func ok(body any) answer { return answer{http.StatusOK, body} }
+func ok(body any) answer { return answer{status: http.StatusOK, body: body} }
 
 // list answers a read of several things; none is an empty array, not null.
 func list[T any](items []T) answer {
@@ -40,7 +42,7 @@ func created(body any, ops []string, dry bool) answer {
 	if dry {
 		return preview(ops)
 	}
-	return answer{http.StatusCreated, body}
+	return answer{status: http.StatusCreated, body: body}
 }
 
 // removed answers a request that removed something, or with dry would have by ops.

@@ -40,6 +40,10 @@ func (to route) serve(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		a, err = to.do(r, p)
 	}
+	if err == nil && a.stream != nil {
+		a.stream(w, r)
+		return
+	}
 	to.done(r, to, err, time.Since(start))
 	if err != nil {
 		writeError(w, to.title(r), err)

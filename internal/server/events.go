@@ -15,21 +15,20 @@ import (
 // a reader which is gone is noticed.
 const heartbeat = 30 * time.Second
 
-// streamEvents sends events as they happen until the client goes: server-sent
+// events sends events as they happen until the client goes: server-sent
 // events, or one JSON document a line to who accepts application/x-ndjson.
 // ?since=TIME (RFC 3339) begins with those remembered from that time on.
-func (s *service) streamEvents(w http.ResponseWriter, r *http.Request) {
+func (s *service) events(_ *http.Request, p params) (answer, error) {
+	return answer{stream: func(w http.ResponseWriter, r *http.Request) { s.streamEvents(w, r, p.since) }}, nil
+}
+
+func (s *service) streamEvents(w http.ResponseWriter, r *http.Request, since time.Time) {
 	r, end := streaming(r)
 	defer end()
 	last := s.Events.Last()
 	var first []api.Event
-	if text := r.URL.Query().Get("since"); text != "" {
-		from, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			writeError(w, "list events", api.Errorf(api.Invalid, "since=%q is not a time", text).WithFix("write it as 2006-01-02T15:04:05Z"))
-			return
-		}
-		first = s.Events.Since(from)
+	if !since.IsZero() {
+		first = s.Events.Since(since)
 	}
 	lines := strings.Contains(r.Header.Get("Accept"), "application/x-ndjson")
 	out := stream{w: w, flush: http.NewResponseController(w), lines: lines}

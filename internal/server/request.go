@@ -26,6 +26,7 @@ type params struct {
 	from, to         string
 	port             uint16
 	over             time.Duration
+	since            time.Time
 	path             api.PathQuery  // but for its ends
 	trace            api.TraceQuery // but for its ends and port
 }
@@ -83,6 +84,12 @@ func (p *params) set(key, value string) error {
 		n, err := strconv.ParseUint(value, 10, 16)
 		if p.port = uint16(n); err != nil || n == 0 {
 			return api.Errorf(api.Invalid, "parameter port=%q is not a port, 1 to 65535", value)
+		}
+		return nil
+	case "since":
+		var err error
+		if p.since, err = time.Parse(time.RFC3339Nano, value); err != nil {
+			return api.Errorf(api.Invalid, "since=%q is not a time", value).WithFix("write it as 2006-01-02T15:04:05Z")
 		}
 		return nil
 	case "over":

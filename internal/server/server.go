@@ -58,7 +58,10 @@ type route struct {
 	// query names the parameters the route understands; any other is refused,
 	// so that a misspelt dryRun never becomes a real change.
 	query []string
-	do    func(*http.Request, params) (answer, error)
+	// takes is a value of the type of the body, gives one of what is answered, or
+	// such values by media type: for /openapi.json.
+	takes, gives any
+	do           func(*http.Request, params) (answer, error)
 	// done is told how it went.
 	done func(r *http.Request, to route, err error, took time.Duration)
 }
@@ -67,27 +70,33 @@ type route struct {
 func (s *service) routes() []route {
 	dry, forced := []string{"dryRun"}, []string{"dryRun", "force"}
 	leave := []string{"dryRun", "force", "network"}
-	return []route{
-		{"POST", "/v1/networks", "create network", dry, s.createNetwork, nil},
-		{"GET", "/v1/networks", "list networks", nil, s.networks, nil},
-		{"GET", "/v1/networks/{name}", "inspect network", nil, s.network, nil},
-		{"DELETE", "/v1/networks/{name}", "remove network", forced, s.removeNetwork, nil},
-		{"POST", "/v1/sandboxes", "create sandbox", dry, s.createSandbox, nil},
-		{"GET", "/v1/sandboxes", "list sandboxes", nil, s.sandboxes, nil},
-		{"GET", "/v1/sandboxes/{name}", "inspect sandbox", nil, s.sandbox, nil},
-		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", forced, s.removeSandbox, nil},
-		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, s.connect, nil},
-		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, s.disconnect, nil},
-		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, s.disconnect, nil},
-		{"GET", "/v1/publications", "list publications", []string{"sandbox"}, s.publications, nil},
-		{"POST", "/v1/sandboxes/{name}/publications", "publish ports of sandbox", dry, s.publish, nil},
-		{"DELETE", "/v1/sandboxes/{name}/publications", "unpublish ports of sandbox", dry, s.unpublish, nil},
-		{"GET", "/v1/resolve", "resolve", []string{"sandbox", "name", "type"}, s.resolve, nil},
-		{"GET", "/v1/state", "plan", nil, s.state, nil},
-		{"GET", "/v1/diff", "diff", nil, s.diff, nil},
-		{"GET", "/v1/version", "version", nil, s.version, nil},
-		{"GET", "/healthz", "health", nil, s.health, nil},
+	list := []route{
+		{"POST", "/v1/networks", "create network", dry, api.NetworkSpec{}, api.Network{}, s.createNetwork, nil},
+		{"GET", "/v1/networks", "list networks", nil, nil, []api.Network{}, s.networks, nil},
+		{"GET", "/v1/networks/{name}", "inspect network", nil, nil, api.Network{}, s.network, nil},
+		{"DELETE", "/v1/networks/{name}", "remove network", forced, nil, nil, s.removeNetwork, nil},
+		{"POST", "/v1/sandboxes", "create sandbox", dry, api.SandboxSpec{}, api.Sandbox{}, s.createSandbox, nil},
+		{"GET", "/v1/sandboxes", "list sandboxes", nil, nil, []api.Sandbox{}, s.sandboxes, nil},
+		{"GET", "/v1/sandboxes/{name}", "inspect sandbox", nil, nil, api.Sandbox{}, s.sandbox, nil},
+		{"DELETE", "/v1/sandboxes/{name}", "remove sandbox", forced, nil, nil, s.removeSandbox, nil},
+		{"POST", "/v1/sandboxes/{name}/endpoints", "connect sandbox", dry, api.EndpointSpec{}, api.Endpoint{}, s.connect, nil},
+		{"DELETE", "/v1/sandboxes/{name}/endpoints", "disconnect sandbox", leave, nil, nil, s.disconnect, nil},
+		{"DELETE", "/v1/sandboxes/{name}/endpoints/{ifname}", "disconnect sandbox", leave, nil, nil, s.disconnect, nil},
+		{"GET", "/v1/publications", "list publications", []string{"sandbox"}, nil, []api.Publication{}, s.publications, nil},
+		{"POST", "/v1/sandboxes/{name}/publications", "publish ports of sandbox", dry, []api.Publication{}, []api.Publication{}, s.publish, nil},
+		{"DELETE", "/v1/sandboxes/{name}/publications", "unpublish ports of sandbox", dry, []api.Publication{}, nil, s.unpublish, nil},
+		{"GET", "/v1/resolve", "resolve", []string{"sandbox", "name", "type"}, nil, api.Resolution{}, s.resolve, nil},
+		{"GET", "/v1/state", "plan", nil, nil, map[string]any{plain: "", "application/json": api.State{}}, s.state, nil},
+		{"GET", "/v1/diff", "diff", nil, nil, api.Preview{}, s.diff, nil},
+		{"GET", "/v1/events", "watch events", []string{"since"}, nil, streamOf(api.Event{}), s.events, nil},
+		{"GET", "/v1/version", "version", nil, nil, api.Version{}, s.version, nil},
+		{"GET", "/healthz", "health", nil, nil, map[string]any{plain: ""}, s.health, nil},
+		{"GET", "/openapi.json", "describe this API", nil, nil, map[string]any{}, s.describe, nil},
 	}
+	if s.Metrics != nil {
+		list = append(list, route{"GET", "/metrics", "read metrics", nil, nil, map[string]any{plain: ""}, s.metrics, nil})
+	}
+	return append(list, s.sightRoutes()...)
 }
 
 // Events is what has happened lately, and what happens next.
@@ -116,9 +125,9 @@ type service struct{ Config }
 
 // New makes the API's handler.
 func New(c Config) http.Handler {
-	s := &service{c}
+	s := &service{Config: c}
 	paths := map[string]resource{}
-	for _, r := range append(s.routes(), s.sightRoutes()...) {
+	for _, r := range s.routes() {
 		if paths[r.path] == nil {
 			paths[r.path] = resource{}
 		}
@@ -128,13 +137,6 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	for path, res := range paths {
 		mux.Handle(path, res)
-	}
-	mux.HandleFunc("GET /v1/events", s.streamEvents)
-	if c.Sight != nil {
-		mux.HandleFunc("GET /v1/trace", s.streamTrace)
-	}
-	if c.Metrics != nil {
-		mux.Handle("GET /metrics", c.Metrics)
 	}
 	mux.HandleFunc("/", unknownRoute)
 	return s.recovered(withCaller(mux))

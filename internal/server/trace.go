@@ -10,25 +10,18 @@ import (
 	"github.com/towpath/towpath/api"
 )
 
-// traceParams are those of a trace.
-func traceParams() []string { return []string{"from", "to", "port", "proto", "level", "drops"} }
-
-// streamTrace sends paths of flows as they are seen until the client goes:
+// trace sends paths of flows as they are seen until the client goes:
 // server-sent events, or one JSON document a line to who accepts
 // application/x-ndjson. The headers are sent when the watch has begun.
-func (s *service) streamTrace(w http.ResponseWriter, r *http.Request) {
+func (s *service) trace(r *http.Request, p params) (answer, error) {
+	p.trace.From, p.trace.To, p.trace.Port = p.from, p.to, p.port
+	t, err := s.Sight.Trace(r.Context(), p.trace)
+	return answer{stream: func(w http.ResponseWriter, r *http.Request) { streamPaths(w, r, t) }}, err
+}
+
+func streamPaths(w http.ResponseWriter, r *http.Request, t Tracing) {
 	r, end := streaming(r)
 	defer end()
-	p, err := parseParams(r.URL.RawQuery, traceParams())
-	var t Tracing
-	if err == nil {
-		p.trace.From, p.trace.To, p.trace.Port = p.from, p.to, p.port
-		t, err = s.Sight.Trace(r.Context(), p.trace)
-	}
-	if err != nil {
-		writeError(w, "trace", err)
-		return
-	}
 	defer t.Close() //nolint:errcheck // the sockets are gone either way
 	lines := strings.Contains(r.Header.Get("Accept"), "application/x-ndjson")
 	out := stream{w: w, flush: http.NewResponseController(w), lines: lines}

@@ -15,16 +15,14 @@ import (
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/linux/netns"
+	linuxnft "github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
+	"github.com/towpath/towpath/internal/nft"
 )
 
-// Addresses of the lines: the documentation ranges of RFC 5737 for what lies
-// outside of a host, and a network for its containers.
 const (
-	uplinkHost, uplinkOutside = "192.0.2.10/24", "192.0.2.1/24"
-	routedHost, routedInside  = "10.97.0.1/16", "10.97.0.2/16"
-	pairLeft, pairRight       = "198.51.100.1/24", "198.51.100.2/24"
+	pairLeft, pairRight = "198.51.100.1/24", "198.51.100.2/24"
 	// thePort is published, and what the servers listen on.
 	thePort    = 8080
 	serverPort = 80
@@ -62,7 +60,7 @@ func (s space) close() error { return errors.Join(s.conn.Close(), s.f.Close()) }
 func (s space) address(ctx context.Context, dev, prefix string) error {
 	l, err := s.conn.LinkByName(ctx, dev)
 	if err == nil && prefix != "" {
-		err = s.conn.AddAddress(ctx, rt.Address{Index: l.Index, Prefix: netip.MustParsePrefix(prefix)})
+		err = s.conn.AddAddress(ctx, rt.Address{Index: l.Index, Prefix: netip.MustParsePrefix(prefix), NoDAD: true})
 	}
 	if err != nil {
 		return err
@@ -92,13 +90,14 @@ func (s space) route(ctx context.Context, dst, via string) error {
 	if err != nil {
 		return err
 	}
-	return s.conn.AddRoute(ctx, rt.Route{Dst: netip.MustParsePrefix(dst).Masked(), Gateway: gw, OIF: l.Index})
+	return s.conn.AddRoute(ctx, rt.Route{Dst: netip.MustParsePrefix(dst).Masked(), Gateway: gw, OIF: l.Index, Onlink: true})
 }
 
 // line is a client, a server, and what is between them.
 type line struct {
 	name   string
 	to     netip.AddrPort // what the client connects to
+	to6    netip.AddrPort // the same over IPv6; not valid: not measured
 	client *peer
 	ends   []func() error
 	times  map[string][]float64 // of each kind of measurement, in nanoseconds, a round each
@@ -111,13 +110,15 @@ func (l *line) close() {
 	}
 }
 
-// populate starts the peers.
+// populate starts the peers: a server for each family.
 func (l *line) populate(ctx context.Context, client, server *os.File, port uint16) error {
-	s, err := newServer(ctx, server, port)
-	if err != nil {
-		return err
+	for _, role := range []string{roleServer, roleServer6} {
+		s, err := newServer(ctx, server, role, port)
+		if err != nil {
+			return err
+		}
+		l.ends = append(l.ends, s.close)
 	}
-	l.ends = append(l.ends, s.close)
 	c, err := newPeer(ctx, client, "client")
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func newPair(ctx context.Context) (*line, error) {
 		err = s[0].join(ctx, "eth0", pairLeft, 0, s[1], pairRight)
 	}
 	if err == nil {
-		l.to = netip.AddrPortFrom(netip.MustParsePrefix(pairRight).Addr(), serverPort)
+		l.to = at(pairRight, serverPort)
 		err = l.populate(ctx, s[0].f, s[1].f, serverPort)
 	}
 	return l, err
@@ -162,34 +163,30 @@ func newRouted(ctx context.Context) (*line, space, error) {
 		return l, space{}, err
 	}
 	outside, host, inside := s[0], s[1], s[2]
-	err = sysctl.Write(host.f, "net/ipv4/ip_forward", "1")
-	if err == nil {
-		err = callsOff(host.f)
+	if err := callsOff(host.f); err != nil {
+		return l, host, err
 	}
+	err = host.conn.AddBridge(ctx, rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: bareBridge}})
 	if err == nil {
-		err = host.conn.AddBridge(ctx, rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: bareBridge}})
-	}
-	if err == nil {
-		err = host.address(ctx, bareBridge, routedHost)
+		err = host.address(ctx, bareBridge, "")
 	}
 	if err != nil {
 		return l, host, err
 	}
 	bridge, err := host.conn.LinkByName(ctx, bareBridge)
 	if err == nil {
-		err = host.join(ctx, "v-inside", "", bridge.Index, inside, routedInside)
+		err = host.join(ctx, "v-inside", "", bridge.Index, inside, "")
 	}
 	if err == nil {
-		err = host.join(ctx, "eth0", uplinkHost, 0, outside, uplinkOutside)
+		err = host.join(ctx, "eth0", "", 0, outside, "")
+	}
+	for _, a := range []addressing{over4(), over6()} {
+		if err == nil {
+			err = a.route(ctx, outside, host, inside)
+		}
 	}
 	if err == nil {
-		err = inside.route(ctx, "0.0.0.0/0", routedHost)
-	}
-	if err == nil {
-		err = outside.route(ctx, routedInside, uplinkHost)
-	}
-	if err == nil {
-		l.to = netip.AddrPortFrom(netip.MustParsePrefix(routedInside).Addr(), serverPort)
+		l.to, l.to6 = at(over4().routedInside, serverPort), at(over6().routedInside, serverPort)
 		err = l.populate(ctx, outside.f, inside.f, serverPort)
 	}
 	return l, host, err
@@ -206,6 +203,37 @@ func callsOff(host *os.File) error {
 	return nil
 }
 
+// tracked makes the kernel follow connections, as whoever translates addresses
+// or lets answers through must, and nothing else.
+const tracked = `table inet tracked {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ct state established accept
+	}
+}
+`
+
+// newTracked is the same with connection tracking.
+func newTracked(ctx context.Context) (*line, error) {
+	l, host, err := newRouted(ctx)
+	if err != nil {
+		return l, err
+	}
+	l.name = "plain routing, connections tracked"
+	def, err := nft.ParseTable(tracked)
+	if err != nil {
+		return l, err
+	}
+	c, err := linuxnft.Dial(int(host.f.Fd()))
+	if err != nil {
+		return l, err
+	}
+	l.ends = append(l.ends, c.Close)
+	var b linuxnft.Batch
+	b.AddTableDef(def)
+	return l, c.Commit(ctx, &b)
+}
+
 // newTables is the same with a rule a port, as iptables has them; nil without
 // iptables.
 func newTables(ctx context.Context) (*line, error) {
@@ -218,8 +246,8 @@ func newTables(ctx context.Context) (*line, error) {
 		return l, err
 	}
 	l.name = fmt.Sprintf("iptables, the last of %d rules", manyPorts+1)
-	l.to = netip.AddrPortFrom(netip.MustParsePrefix(uplinkHost).Addr(), thePort)
-	to := netip.MustParsePrefix(routedInside).Addr()
+	l.to, l.to6 = at(over4().uplinkHost, thePort), netip.AddrPort{}
+	to := netip.MustParsePrefix(over4().routedInside).Addr()
 	var text strings.Builder
 	text.WriteString("*nat\n")
 	for i := range manyPorts {
@@ -271,15 +299,23 @@ func newPublished(ctx context.Context, bin, name string, more int) (l *line, d *
 		return l, d, err
 	}
 	l.ends = append(l.ends, host.conn.Close)
-	if err := host.join(ctx, "eth0", uplinkHost, 0, outside[0], uplinkOutside); err != nil {
+	if err := host.join(ctx, "eth0", "", 0, outside[0], ""); err != nil {
 		return l, d, err
+	}
+	for _, a := range []addressing{over4(), over6()} {
+		if err := errors.Join(host.address(ctx, "eth0", a.uplinkHost), outside[0].address(ctx, "eth0", a.uplinkOutside)); err != nil {
+			return l, d, err
+		}
 	}
 	inside, err := netns.Open(web.Netns)
 	if err != nil {
 		return l, d, err
 	}
 	defer inside.Close()
-	l.to = netip.AddrPortFrom(netip.MustParsePrefix(uplinkHost).Addr(), thePort)
+	l.to = at(over4().uplinkHost, thePort)
+	if more == 0 {
+		l.to6 = at(over6().uplinkHost, thePort)
+	}
 	return l, d, l.populate(ctx, outside[0].f, inside, serverPort)
 }
 

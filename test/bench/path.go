@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -26,11 +27,13 @@ const (
 const (
 	request    = "request"    // a byte there and one back, over one connection
 	connection = "connection" // a connection opened, used, and hung up
+	over       = " over IPv6" // behind either, where it is
 )
 
 // paths is what was measured of the ways that packets go.
 type paths struct {
 	pair, mates, free, routed, only, many *line // free: mates that are not checked
+	tracked                               *line // routed, by a host that tracks connections
 	tables                                *line // nil without iptables
 
 	first, more []float64 // ms that it took to publish the first port, and one more
@@ -61,6 +64,8 @@ func (p paths) goals() []goal {
 		{text: fmt.Sprintf("new connection: one of %d published ports / the only one", manyPorts+1), got: p.ratio(connection, p.many, p.only), atMost: 1.1},
 		{text: "request: published port / plain routing", got: p.ratio(request, p.only, p.routed), atMost: 1.15},
 		{text: "new connection: published port / plain routing", got: p.ratio(connection, p.only, p.routed), atMost: 1.25},
+		{text: "request over IPv6: published port / plain routing", got: p.ratio(request+over, p.only, p.routed), atMost: 1.15},
+		{text: "new connection over IPv6: published port / plain routing", got: p.ratio(connection+over, p.only, p.routed), atMost: 1.25},
 		{text: "request: two containers of a network, spoof guard on / bare veth pair", got: p.ratio(request, p.mates, p.pair), atMost: 1.25},
 		{text: fmt.Sprintf("publish one more with %d present / the first", manyPorts+1), got: p.perPublication(), atMost: 1.5},
 	}
@@ -70,23 +75,29 @@ func (p paths) goals() []goal {
 func (p paths) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "data path, µs (medians)\trequest\tconnection\t/\trequest\tconnection\t")
-	row := func(l, base *line) {
+	rowOver := func(l, base *line, over string) {
 		if l == nil {
 			return
 		}
-		fmt.Fprintf(t, "%s\t%.2f\t%.1f\t", l.name, median(l.times[request])/1e3, median(l.times[connection])/1e3)
+		r, c := request+over, connection+over
+		fmt.Fprintf(t, "%s\t%.2f\t%.1f\t", l.name+over, median(l.times[r])/1e3, median(l.times[c])/1e3)
 		if base != nil {
-			fmt.Fprintf(t, "%s\t%.2f\t%.2f\t", base.name, p.ratio(request, l, base), p.ratio(connection, l, base))
+			fmt.Fprintf(t, "%s\t%.2f\t%.2f\t", base.name+over, p.ratio(r, l, base), p.ratio(c, l, base))
 		}
 		fmt.Fprintln(t)
 	}
+	row := func(l, base *line) { rowOver(l, base, "") }
 	row(p.pair, nil)
 	row(p.free, p.pair)
 	row(p.mates, p.pair)
 	row(p.routed, nil)
+	row(p.tracked, p.routed)
 	row(p.only, p.routed)
 	row(p.many, p.only)
 	row(p.tables, p.only)
+	rowOver(p.routed, nil, over)
+	rowOver(p.tracked, p.routed, over)
+	rowOver(p.only, p.routed, over)
 	fmt.Fprintf(t, "publish, ms: the first %.2f, one more with %d present %.2f; a commit to the disk %.2f\t\t\t\t\t\t\n",
 		median(p.first), manyPorts+1, median(p.more), median(p.commit))
 	if err := t.Flush(); err != nil {
@@ -99,7 +110,7 @@ func (p paths) write(w io.Writer) error {
 // lines are those that were set up.
 func (p paths) lines() []*line {
 	var out []*line
-	for _, l := range []*line{p.pair, p.free, p.mates, p.routed, p.only, p.many, p.tables} {
+	for _, l := range []*line{p.pair, p.free, p.mates, p.routed, p.tracked, p.only, p.many, p.tables} {
 		if l != nil {
 			out = append(out, l)
 		}
@@ -123,6 +134,9 @@ func (o options) measurePaths(ctx context.Context, rounds int) (p paths, err err
 	}
 	if p.routed, _, err = newRouted(ctx); err != nil {
 		return p, fmt.Errorf("set up %s: %w", p.routed.name, err)
+	}
+	if p.tracked, err = newTracked(ctx); err != nil {
+		return p, fmt.Errorf("set up %s: %w", p.tracked.name, err)
 	}
 	if p.tables, err = newTables(ctx); err != nil {
 		return p, fmt.Errorf("set up iptables: %w", err)
@@ -161,15 +175,29 @@ func (p paths) round(i int) error {
 // measure takes one round of each kind.
 func (l *line) measure() error {
 	for kind, n := range map[string]int{request: requestsARound, connection: connsARound} {
-		took, err := l.client.ask(kind, l.to, n)
-		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+		if err := l.ask(kind, kind, l.to, n); err != nil {
+			return err
 		}
-		if l.times == nil {
-			l.times = map[string][]float64{}
+		if !l.to6.IsValid() {
+			continue
 		}
-		l.times[kind] = append(l.times[kind], float64(took))
+		if err := l.ask(kind+over, kind, l.to6, n); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// ask has the client measure, and notes what it says.
+func (l *line) ask(kind, what string, to netip.AddrPort, n int) error {
+	took, err := l.client.ask(what, to, n)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
+	}
+	if l.times == nil {
+		l.times = map[string][]float64{}
+	}
+	l.times[kind] = append(l.times[kind], float64(took))
 	return nil
 }
 

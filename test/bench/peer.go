@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,8 +30,14 @@ import (
 // processors wake each other. They block in system calls without telling the Go
 // scheduler, which would otherwise have a share in the times.
 
-// envPeer names what a peer is: "server PORT" or "client".
+// envPeer names what a peer is: "server PORT", "server6 PORT" or "client".
 const envPeer = "TOWPATH_BENCH_PEER"
+
+// Servers listen in one family.
+const (
+	roleServer  = "server"
+	roleServer6 = "server6"
+)
 
 // What a server does with a byte.
 const (
@@ -46,8 +53,8 @@ func beAPeer(role string) int {
 		return tell(err)
 	}
 	what, port, _ := strings.Cut(role, " ")
-	if what == "server" {
-		return tell(serve(port))
+	if what == roleServer || what == roleServer6 {
+		return tell(serve(port, what == roleServer6))
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		took, err := measureLine(lines.Text())
@@ -103,8 +110,8 @@ func write(fd int, b *[1]byte) error {
 }
 
 // socket opens a TCP socket whose calls end at last.
-func socket() (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func socket(family int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
@@ -118,17 +125,24 @@ func socket() (int, error) {
 }
 
 // serve takes one connection after the other until it is killed.
-func serve(port string) error {
+func serve(port string, six bool) error {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family, any := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(n)})
+	if six {
+		family, any = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n)}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil && six {
+		err = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
+	}
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(n)})
+		err = unix.Bind(fd, any)
 	}
 	if err == nil {
 		err = unix.Listen(fd, 16)
@@ -175,26 +189,41 @@ func measureLine(line string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
-	p := (*[2]byte)(unsafe.Pointer(&sa.Port))
-	p[0], p[1] = byte(to.Port()>>8), byte(to.Port())
+	sa := newSockaddr(to)
 	if f[0] == "request" {
-		return requests(&sa, n)
+		return requests(sa, n)
 	}
-	return connections(&sa, n)
+	return connections(sa, n)
 }
 
-func connect(sa *unix.RawSockaddrInet4) (int, error) {
-	fd, err := socket()
+// sockaddr is an address as connect(2) takes it.
+type sockaddr struct {
+	family int
+	raw    unsafe.Pointer
+	size   uintptr
+}
+
+func newSockaddr(to netip.AddrPort) sockaddr {
+	port := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, to.Port()))
+	if to.Addr().Is4() {
+		sa := &unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4(), Port: port}
+		return sockaddr{unix.AF_INET, unsafe.Pointer(sa), unsafe.Sizeof(*sa)}
+	}
+	sa := &unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: to.Addr().As16(), Port: port}
+	return sockaddr{unix.AF_INET6, unsafe.Pointer(sa), unsafe.Sizeof(*sa)}
+}
+
+func connect(sa sockaddr) (int, error) {
+	fd, err := socket(sa.family)
 	if err == nil {
-		_, err = call("connect", unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(sa)), unsafe.Sizeof(*sa))
+		_, err = call("connect", unix.SYS_CONNECT, uintptr(fd), uintptr(sa.raw), sa.size)
 	}
 	return fd, err
 }
 
 // requests sends n bytes over one connection, each after the answer to the one
 // before.
-func requests(sa *unix.RawSockaddrInet4, n int) (time.Duration, error) {
+func requests(sa sockaddr, n int) (time.Duration, error) {
 	fd, err := connect(sa)
 	if err != nil {
 		return 0, err
@@ -219,7 +248,7 @@ func requests(sa *unix.RawSockaddrInet4, n int) (time.Duration, error) {
 
 // connections opens n connections, one after the other: each is opened, sends a
 // byte, gets one, and sees the server hang up.
-func connections(sa *unix.RawSockaddrInet4, n int) (time.Duration, error) {
+func connections(sa sockaddr, n int) (time.Duration, error) {
 	times := make([]time.Duration, n)
 	for i := range times {
 		began := time.Now()
@@ -273,8 +302,8 @@ func newPeer(ctx context.Context, ns *os.File, role string) (*peer, error) {
 }
 
 // newServer starts a server, and returns when it listens.
-func newServer(ctx context.Context, ns *os.File, port uint16) (*peer, error) {
-	p, err := newPeer(ctx, ns, fmt.Sprintf("server %d", port))
+func newServer(ctx context.Context, ns *os.File, role string, port uint16) (*peer, error) {
+	p, err := newPeer(ctx, ns, fmt.Sprintf("%s %d", role, port))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -95,7 +96,8 @@ type Flow struct {
 
 // Rule names a rule of a packet filter, or by its chain alone the policy.
 type Rule struct {
-	Family  string `json:"family"`
+	Family string `json:"family"`
+	// Table is "legacy:filter" for table filter of the older iptables.
 	Table   string `json:"table"`
 	Chain   string `json:"chain"`
 	Handle  uint64 `json:"handle"` // 0: the rule is not in the kernel
@@ -105,6 +107,22 @@ type Rule struct {
 	// Object is what the rule was made for ("network front"), Author who made it.
 	Object string `json:"object"`
 	Author string `json:"author"`
+}
+
+// legacyTable is what the names of tables of the older iptables begin with.
+const legacyTable = "legacy:"
+
+// Legacy is the table of the older iptables that a rule is in, and the program
+// that shows it, to which Handle is the rule's number; "" for rules of nftables.
+func (r Rule) Legacy() (table, tool string) {
+	table, ok := strings.CutPrefix(r.Table, legacyTable)
+	switch {
+	case !ok:
+		return "", ""
+	case r.Family == "ip6":
+		return table, "ip6tables-legacy"
+	}
+	return table, "iptables-legacy"
 }
 
 // Direction of a hop.
@@ -191,6 +209,12 @@ type PathQuery struct {
 	// Size is how many bytes the packet has in all, which may not be cut up; 0:
 	// it fits everywhere.
 	Size int `json:"size,omitzero"`
+	// TTL is how many machines may take the packet in, the last included; 0: what
+	// the sender's kernel gives it.
+	TTL int `json:"ttl,omitzero"`
+	// Source is the address that the packet says it comes from, whether the sender
+	// has it or not; zero: the kernel chooses.
+	Source netip.Addr `json:"source,omitzero"`
 	// Desired walks what is wanted, not what is there.
 	Desired bool `json:"desired,omitzero"`
 }

@@ -34,6 +34,12 @@ func pathValues(q api.PathQuery) url.Values {
 	if q.Size != 0 {
 		v.Set("size", strconv.Itoa(q.Size))
 	}
+	if q.TTL != 0 {
+		v.Set("ttl", strconv.Itoa(q.TTL))
+	}
+	if q.Source.IsValid() {
+		v.Set("source", q.Source.String())
+	}
 	if q.Desired {
 		v.Set("desired", "true")
 	}

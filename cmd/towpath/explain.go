@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +52,7 @@ func (c *cli) explain() *cobra.Command {
 		},
 	}
 	family.add(cmd)
-	cmd.Flags().IntVar(&q.Size, "size", 0, "bytes of the packet, which may not be cut up: finds what does not fit an MTU")
+	packetFlags(cmd, &q)
 	cmd.Flags().BoolVar(&q.Desired, "desired", false, "walk what is desired of Towpath's own, not what is in the kernel")
 	return c.pathOutput(cmd, &format)
 }
@@ -75,6 +76,16 @@ func (f *familyFlags) family(cmd *cobra.Command) (int, error) {
 		return 6, nil
 	}
 	return 0, nil
+}
+
+// packetFlags are those that say what the packet is like.
+func packetFlags(cmd *cobra.Command, q *api.PathQuery) {
+	cmd.Flags().IntVar(&q.Size, "size", 0, "bytes of the packet, which may not be cut up: finds what does not fit an MTU")
+	cmd.Flags().IntVar(&q.TTL, "ttl", 0, "time to live, or hop limit, of the packet")
+	cmd.Flags().Var(&value[netip.Addr]{to: &q.Source, parse: parseAddr, kind: "ip"}, "source", "address that the packet says it comes from, whether SRC has it or not")
+	completeFlag(cmd, "size", fixed("1280", "1500"), cobra.ShellCompDirectiveNoFileComp)
+	completeFlag(cmd, "ttl", fixed("1", "2", "64"), cobra.ShellCompDirectiveNoFileComp)
+	completeFlag(cmd, "source", fixed(), cobra.ShellCompDirectiveNoFileComp)
 }
 
 // pathOutput adds -o for paths, and completes the two ends.

@@ -41,6 +41,7 @@ func (c *cli) probe() *cobra.Command {
 		},
 	}
 	family.add(cmd)
+	packetFlags(cmd, &q.PathQuery)
 	cmd.Flags().BoolVar(&q.Connect, "connect", false, "make a whole TCP handshake, and end the connection at once")
 	return c.pathOutput(cmd, &format)
 }

@@ -165,9 +165,12 @@ func shortened(s string, n int) string {
 // ruleWhere is "nft inet towpath forward handle 14", with its author if that is
 // another program.
 func ruleWhere(r api.Rule) string {
-	out := fmt.Sprintf("nft %s %s %s", r.Family, r.Table, r.Chain)
+	out, number := fmt.Sprintf("nft %s %s %s", r.Family, r.Table, r.Chain), "handle"
+	if table, tool := r.Legacy(); tool != "" {
+		out, number = fmt.Sprintf("%s %s %s", tool, table, r.Chain), "rule"
+	}
 	if r.Handle != 0 {
-		out += fmt.Sprintf(" handle %d", r.Handle)
+		out += fmt.Sprintf(" %s %d", number, r.Handle)
 	}
 	if r.Author != "" && r.Author != "towpath" {
 		out += " (" + r.Author + ")"
@@ -186,6 +189,8 @@ func ruleMeans(r api.Rule) string {
 		return r.Object + " lets no container talk to another"
 	case r.Comment == "direct access from outside":
 		return r.Object + " is not open to the outside"
+	case strings.Contains(r.Text, "invalid"):
+		return "connection tracking has not seen what it answers"
 	case r.Comment == "":
 		return r.Object + " is internal"
 	}

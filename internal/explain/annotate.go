@@ -85,7 +85,7 @@ func (m *Machine) author(space string, r *api.Rule) string {
 
 func (m *Machine) tables(space string) []nft.TableDef {
 	if s := m.Host.Space(space); s != nil {
-		return s.Tables
+		return slices.Concat(s.Tables, s.Legacy)
 	}
 	return nil
 }

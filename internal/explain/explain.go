@@ -89,22 +89,40 @@ func (m *Machine) plan(q api.PathQuery, t Target) (*planned, error) {
 		return nil, err
 	}
 	p.from = from
-	p.to, p.resolved, err = m.destination(t, from, q.Family)
+	if q.Source.IsValid() {
+		if q.Family, err = familyOf(q); err != nil {
+			return nil, err
+		}
+		p.from.addr = q.Source.Unmap()
+	}
+	p.to, p.resolved, err = m.destination(t, p.from, q.Family)
 	if err != nil {
 		return nil, err
 	}
 	p.question = walk.Question{
-		From: from.space, Proto: t.Proto, Size: q.Size, Dst: netip.AddrPortFrom(p.to.addr, t.Port),
-		Src: netip.AddrPortFrom(from.addr, m.Port),
+		From: from.space, Proto: t.Proto, Size: q.Size, TTL: q.TTL, Dst: netip.AddrPortFrom(p.to.addr, t.Port),
+		Src: netip.AddrPortFrom(p.from.addr, m.Port),
 	}
 	if from.space == "" {
 		return p, m.fromOutside(p)
 	}
-	if from.addr.IsValid() && from.addr.Is4() != p.to.addr.Is4() {
+	if p.from.addr.IsValid() && p.from.addr.Is4() != p.to.addr.Is4() {
 		// The sender was named by an address, and has others.
 		p.question.Src = netip.AddrPortFrom(netip.Addr{}, m.Port)
 	}
 	return p, nil
+}
+
+// familyOf is the family of a question with a source: that of the source.
+func familyOf(q api.PathQuery) (int, error) {
+	family := 4
+	if !q.Source.Unmap().Is4() {
+		family = 6
+	}
+	if q.Family != 0 && q.Family != family {
+		return 0, api.Errorf(api.Invalid, "source %s is not of IPv%d", q.Source, q.Family)
+	}
+	return family, nil
 }
 
 // fromOutside makes the packet one that comes in by the uplink, from somebody
@@ -126,7 +144,7 @@ func (m *Machine) fromOutside(p *planned) error {
 		src = somewhere(p.to.addr.Is6())
 	}
 	p.host = cut(p.host, up)
-	p.question.From, p.question.Link, p.question.Src = machine.HostName, up, netip.AddrPortFrom(src, 0)
+	p.question.From, p.question.Link, p.question.Src = machine.HostName, up, netip.AddrPortFrom(src, m.Port)
 	return nil
 }
 

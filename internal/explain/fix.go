@@ -289,6 +289,9 @@ func (t *trouble) ruled() string {
 	if r.Author == author.Towpath {
 		return t.ours()
 	}
+	if table, tool := r.Legacy(); tool != "" {
+		return t.legacy(table, tool)
+	}
 	where := fmt.Sprintf("%s %s %s", r.Family, r.Table, r.Chain)
 	if r.Author != author.User && r.Author != "" && t.hop.Layer == api.LayerForward && t.onDevice(t.hop.Device) != nil {
 		return "start towpathd with --cooperate=auto, or by hand: " + t.door(r)
@@ -300,6 +303,15 @@ func (t *trouble) ruled() string {
 		return fmt.Sprintf("let it pass before the policy decides: %snft add rule %s %s accept", t.prefix, where, t.match())
 	}
 	return "see chain " + where + " of " + t.space.Name
+}
+
+// legacy: a rule of the older iptables has.
+func (t *trouble) legacy(table, tool string) string {
+	r, f := t.hop.Rule, t.hop.Before
+	if r.Handle != 0 {
+		return fmt.Sprintf("%s%s -t %s -D %s %d, if it is not meant", t.prefix, tool, table, r.Chain, r.Handle)
+	}
+	return fmt.Sprintf("let it pass before the policy decides: %s%s -t %s -I %s -s %s -d %s -j ACCEPT", t.prefix, tool, table, r.Chain, f.Src, f.Dst)
 }
 
 // match is the packet as a condition of nft.
@@ -338,8 +350,12 @@ func (t *trouble) ours() string {
 	f := t.hop.Before
 	src, dst := t.onDevice(t.hop.Device), t.of(f.Dst)
 	switch c := t.hop.Rule.Comment; {
+	case strings.Contains(t.hop.Rule.Text, "invalid"):
+		return fmt.Sprintf("let the answer go the way that the packet came: see %sip route get %s", inside(t.Machine, t.to.space), t.path.Flow.Src)
 	case c == "isolation" && dst != nil && t.from.sandbox != nil:
 		return fmt.Sprintf("towpath network connect %s %s", dst.Name, t.from.sandbox.Name)
+	case strings.HasPrefix(c, "spoofed") && t.from.sandbox != nil:
+		return "send from an address that it was given: towpath sandbox inspect " + t.from.sandbox.Name
 	case c == "icc off":
 		return t.noICC()
 	case c == "direct access from outside" && t.to.sandbox != nil:

@@ -55,9 +55,10 @@ type Space struct {
 	Counters map[string]uint64
 
 	Tables []nft.TableDef
-	// LegacyTables are tables of the older iptables ("ip filter") that are there:
-	// what they hold cannot be read here.
+	// LegacyTables are tables of the older iptables ("ip filter") that are there,
+	// Legacy what they do, as tables of nftables would.
 	LegacyTables []string
+	Legacy       []nft.TableDef
 
 	// Listeners are the sockets that wait for packets; nil: not known, and taken
 	// to be there.

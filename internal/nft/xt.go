@@ -13,6 +13,10 @@ const (
 	xtAttrInfo = 3
 )
 
+// LegacyTable is what names of tables of the kernel's old ip_tables begin with,
+// where they are told as if they were of nftables, whose names have no colon.
+const LegacyTable = "legacy:"
+
 // XT is a match or target of iptables, as iptables-nft puts it into a rule when
 // nftables has no expression for it.
 type XT struct {

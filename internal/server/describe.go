@@ -86,6 +86,8 @@ func parameters() map[string]openapi.Parameter {
 		"drops":   {Description: "leave out what arrives", Value: false},
 		"family":  {Description: "4 or 6", Value: 0},
 		"size":    {Description: "of the packet, in bytes, which may not be cut up", Value: 0},
+		"ttl":     {Description: "time to live of the packet, or hop limit", Value: 0},
+		"source":  {Description: "address that the packet says it comes from", Value: ""},
 		"desired": {Description: "walk what is desired, not what is there", Value: false},
 		"over":    {Description: "how long to watch counters, as 3s", Value: ""},
 	}

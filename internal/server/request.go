@@ -96,7 +96,7 @@ func (p *params) set(key, value string) error {
 		var err error
 		p.over, err = parseOver(value)
 		return err
-	case "family", "size":
+	case "family", "size", "ttl", "source":
 		return setPath(&p.path, key, value)
 	case "proto", "level":
 		return setTrace(&p.trace, key, value)

@@ -48,7 +48,7 @@ func (s *service) sightRoutes() []route {
 		{"GET", "/v1/map", "map", nil, nil, api.Map{}, s.topology, nil},
 		{"GET", "/v1/doctor", "doctor", []string{"over"}, nil, api.Diagnosis{}, s.doctor, nil},
 		{"POST", "/v1/doctor", "doctor, with repair", []string{"over"}, api.Fix{}, api.Diagnosis{}, s.cure, nil},
-		{"GET", "/v1/explain", "explain", []string{"from", "to", "family", "size", "desired"}, nil, api.Path{}, s.explain, nil},
+		{"GET", "/v1/explain", "explain", []string{"from", "to", "family", "size", "ttl", "source", "desired"}, nil, api.Path{}, s.explain, nil},
 		{"POST", "/v1/probe", "probe", nil, api.ProbeQuery{}, api.Probe{}, s.probe, nil},
 		{"GET", "/v1/trace", "trace", []string{"from", "to", "port", "proto", "level", "drops"}, nil, streamOf(api.Path{}), s.trace, nil},
 		{"GET", "/v1/reach", "reach", []string{"from", "to", "port"}, nil, api.Reach{}, s.reach, nil},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -29,6 +30,7 @@ const envRequire = "TOWPATH_REQUIRE"
 //	root         root of the initial user namespace
 //	bpf          may load BPF
 //	kind:KIND    the kernel can make links of that kind
+//	conntrack    the table of connections can be filled: it has 2^19 entries at most
 //	NAME-binary  a program on the PATH; ping is ping-binary
 func Require(t testing.TB, features ...string) {
 	t.Helper()
@@ -64,6 +66,8 @@ func missing(feature string) error {
 		return missingRoot()
 	case feature == "bpf":
 		return missingBPF()
+	case feature == "conntrack":
+		return missingConntrack()
 	case feature == "ping":
 		_, err := exec.LookPath(feature)
 		return err
@@ -112,6 +116,21 @@ func missingBPF() error {
 		return fmt.Errorf("make BPF map: %w", errno)
 	}
 	return unix.Close(int(fd))
+}
+
+// missingConntrack reads how many connections the kernel tracks in a namespace,
+// which is one number for all of them.
+func missingConntrack() error {
+	const most = 1 << 19
+	b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err == nil && n > most {
+		err = fmt.Errorf("net.netfilter.nf_conntrack_max is %d, more than %d", n, most)
+	}
+	return err
 }
 
 // missingKind makes a link of the kind in a namespace for it alone. Kinds that

@@ -47,9 +47,16 @@ func comparable(h api.Hop) bool {
 	case "sends":
 		return h.Layer == api.LayerLink
 	case "drop", "reject":
-		return h.Rule != nil && h.Layer != api.LayerNeighbour
+		return h.Rule != nil && h.Layer != api.LayerNeighbour && !legacy(h.Rule)
 	}
 	return false
+}
+
+// legacy reports whether a rule is of the older iptables, which does not tell
+// what it decides.
+func legacy(r *api.Rule) bool {
+	_, tool := r.Legacy()
+	return tool != ""
 }
 
 // unseen reports whether the first of some hops undoes a translation where the

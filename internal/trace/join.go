@@ -171,6 +171,7 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 			in = append(in, s)
 		}
 	}
+	at := list[0].At
 	for _, s := range in {
 		j.received(d, s)
 	}
@@ -184,7 +185,7 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 	if len(in) == 0 {
 		before = j.asked(d, before)
 	}
-	at := list[0].At
+	j.rulings(d, list[0].Space, "ingress", &at)
 	j.rulings(d, list[0].Space, "prerouting", &at)
 	j.rulings(d, list[0].Space, "output", &at)
 	if len(out) == 0 {

@@ -22,6 +22,8 @@ type Question struct {
 	// Size is how many bytes the packet has, headers and all, and that it may not
 	// be cut up; 0: it fits everywhere.
 	Size int
+	// TTL is its time to live, or hop limit; 0: what the sender's kernel gives it.
+	TTL int
 }
 
 // ephemeralPort stands for the one that a sender would be given.
@@ -109,6 +111,9 @@ func (r *run) question(q Question) (*packet, error) {
 		return nil, fmt.Errorf("a packet from outside needs a source")
 	}
 	p := &packet{proto: proto, src: q.Src, dst: netip.AddrPortFrom(dst.WithZone(""), q.Dst.Port()), ttl: r.origin.firstTTL(dst), size: q.Size, oif: dst.Zone()}
+	if q.TTL != 0 {
+		p.ttl = q.TTL
+	}
 	switch {
 	case p.isICMP(): // the identifier stands in both ports
 		p.src = netip.AddrPortFrom(q.Src.Addr(), q.Src.Port())

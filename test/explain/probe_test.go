@@ -1,65 +1,183 @@
 package explain
 
 import (
+	"slices"
 	"strings"
-	"testing"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/probe"
 )
 
-// probe sends the packet of a scenario from inside the machine.
-func (w *world) probe(q api.ProbeQuery) (api.Probe, error) {
-	w.Helper()
-	return probe.Run(w.Context(), probe.Config{
-		Machine: w.machine(),
-		Again:   w.look,
-		Open:    w.looking().Open,
-	}, q)
-}
+// levels are those at which every scenario is probed.
+func levels() []api.PathLevel { return []api.PathLevel{api.LevelTaps} }
 
-// TestProbes sends the packet of each scenario, and compares what was seen with
-// what was explained.
-func TestProbes(t *testing.T) {
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			if s.from == "outside" || s.size != 0 {
-				t.Skip("no probe")
-			}
-			w := newWorld(t)
-			if s.change != nil {
-				s.change(w)
-			}
-			p, err := w.probe(api.ProbeQuery{PathQuery: api.PathQuery{From: s.from, To: s.to}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.checkProbe(w, p)
-		})
+// at is what a level can know of the scenario.
+func (s scenario) at(level api.PathLevel) knows {
+	if level == api.LevelTaps {
+		return s.taps
 	}
+	return knows{}
 }
 
-// checkProbe compares what was seen with the scenario, as far as taps and rules
-// that tell of packets can know: a packet that nobody can evaluate beforehand is
-// seen to go somewhere, and one that vanishes without a word is lost.
-func (s scenario) checkProbe(w *world, p api.Probe) {
+// sources are who may have seen what a level tells.
+func sources(level api.PathLevel) []string {
+	out := []string{"tap", "nftrace", "conntrack", "route"}
+	if level != api.LevelTaps {
+		out = append(out, "bpf")
+	}
+	return out
+}
+
+// probe sends the packet, and compares what was seen with the scenario: all that
+// the level can know must be said, and nothing else.
+func (s scenario) probe(w *world, level api.PathLevel) {
 	w.Helper()
-	both := text(w.T, p.Expected) + "\n" + text(w.T, p.Actual)
-	if p.Expected.Verdict == api.Undecided {
-		if p.FirstDifference != nil || p.Verdict == api.Undecided {
-			w.Errorf("difference at %v\n%s", p.FirstDifference, both)
+	p, err := probe.Run(w.Context(), probe.Config{Machine: w.machine(), Again: w.look, Open: w.looking().Open}, api.ProbeQuery{PathQuery: s.query()})
+	if s.from == "outside" {
+		if api.CodeOf(err) != api.Unsupported {
+			w.Errorf("a probe from outside: %v", err)
 		}
 		return
 	}
-	if !trace.Agree(p.Expected, p.Actual) || p.FirstDifference != nil {
-		w.Errorf("do not agree, difference %v\n%s", p.FirstDifference, both)
+	if err != nil {
+		w.Fatal(err)
 	}
-	if s.rule != "" && !strings.Contains(text(w.T, p.Actual), s.rule) && !strings.Contains(p.Expected.Reason, "neighbour discovery") {
-		w.Errorf("no rule %s:\n%s", s.rule, text(w.T, p.Actual))
+	c := comparison{world: w, s: s, k: s.at(level), want: p.Expected, got: p.Actual, told: text(w.T, p.Expected) + "\n" + text(w.T, p.Actual)}
+	if p.FirstDifference != nil {
+		w.Errorf("difference at hop %d\n%s", *p.FirstDifference, c.told)
 	}
-	if want := expected(p.Expected) == "answered"; p.Answered != want {
-		w.Errorf("answered %v, want %v:\n%s", p.Answered, want, both)
+	if p.Actual.Level != level || !p.Actual.Complete || p.Actual.Kind != api.Actual {
+		w.Errorf("level %s, want %s, complete %v", p.Actual.Level, level, p.Actual.Complete)
+	}
+	for _, h := range p.Actual.Hops {
+		for _, from := range h.Sources {
+			if !slices.Contains(sources(level), from) {
+				w.Errorf("level %s: hop %d is known from %s", level, h.Index, from)
+			}
+		}
+	}
+	if p.Answered != (p.Verdict == api.Answered) || p.Verdict != p.Actual.Verdict {
+		w.Errorf("verdict %s, answered %v\n%s", p.Verdict, p.Answered, c.told)
+	}
+	c.end()
+	c.rule()
+	c.place()
+	c.names()
+	c.translations()
+}
+
+// comparison is one of a path that was seen with what was explained.
+type comparison struct {
+	*world
+	s         scenario
+	k         knows
+	want, got api.Path
+	told      string
+}
+
+// end compares the verdict, and why.
+func (c *comparison) end() {
+	c.Helper()
+	want := c.k.verdict
+	switch {
+	case want != "":
+	case c.want.Verdict == api.Delivered && c.want.Reason != "":
+		want = api.Dropped // the answer
+	case c.want.Verdict == api.Delivered && c.want.Flow.Proto != "udp":
+		want = api.Answered
+	default:
+		want = c.want.Verdict
+	}
+	says := c.k.says
+	if c.want.Culprit != nil && says == "" && want != api.Answered {
+		says = c.want.Culprit.Chain
+	}
+	if c.got.Verdict != want || !strings.Contains(c.got.Reason, says) || (c.got.Reason == "") != (want == api.Answered || want == api.Delivered) {
+		c.Errorf("verdict %s, want %s; reason %q, want %q\n%s", c.got.Verdict, want, c.got.Reason, says, c.told)
+	}
+}
+
+// rule compares the rule that ended the packet, or that it passed.
+func (c *comparison) rule() {
+	c.Helper()
+	h := last(c.want)
+	switch {
+	case h != nil && h.Action == "undecided": // what happens is seen all the same
+	case h == nil || h.Rule == nil || c.k.not("rule"):
+		if c.got.Culprit != nil || last(c.got) != nil && last(c.got).Rule != nil {
+			c.Errorf("rule %+v cannot be known\n%s", c.got.Culprit, c.told)
+		}
+	case c.got.Culprit == nil || *c.got.Culprit != *c.want.Culprit:
+		c.Errorf("rule %+v, want %+v\n%s", c.got.Culprit, c.want.Culprit, c.told)
+	}
+	if h == nil && c.s.rule != "" && !strings.Contains(text(c.T, c.got), c.s.rule) {
+		c.Errorf("no rule %s\n%s", c.s.rule, c.told)
+	}
+}
+
+// place compares where the packet ended, or that it passed.
+func (c *comparison) place() {
+	c.Helper()
+	want, got := last(c.want), last(c.got)
+	passes := slices.ContainsFunc(c.got.Hops, c.s.place)
+	switch {
+	case want != nil && want.Action == "undecided":
+		return
+	case c.k.not("place"):
+		if got != nil || want == nil && passes {
+			c.Errorf("the place cannot be known\n%s", c.told)
+		}
+		return
+	case want == nil:
+		if !passes {
+			c.Errorf("does not pass %s\n%s", c.s.where, c.told)
+		}
+		return
+	}
+	if got == nil || got.NS != want.NS || got.Layer != want.Layer || got.Action != want.Action || got.Direction != want.Direction {
+		c.Errorf("place %+v, want %+v\n%s", got, want, c.told)
+	}
+}
+
+// names compares what things are called.
+func (c *comparison) names() {
+	c.Helper()
+	if c.got.From != c.want.From {
+		c.Errorf("from %+v, want %+v\n%s", c.got.From, c.want.From, c.told)
+	}
+	arrived := c.want.Verdict == api.Delivered || c.want.Verdict == api.Refused
+	if arrived && c.got.To.NS != c.want.To.NS {
+		c.Errorf("to %+v, want %+v\n%s", c.got.To, c.want.To, c.told)
+	}
+	if c.want.Verdict == api.Delivered && c.want.Summary != c.got.Summary {
+		c.Errorf("summary %q, want %q\n%s", c.got.Summary, c.want.Summary, c.told)
+	}
+}
+
+// translations compares those of the request, in their order.
+func (c *comparison) translations() {
+	c.Helper()
+	if c.want.Verdict == api.Undecided {
+		return
+	}
+	of := func(p api.Path) []string {
+		var out []string
+		for _, h := range p.Hops {
+			if h.After != nil && h.Before != nil && h.Direction == api.Request {
+				out = append(out, strings.Join([]string{h.NS, string(h.Layer), h.Action, h.Detail}, " "))
+			}
+		}
+		return out
+	}
+	want, got := of(c.want), of(c.got)
+	if c.k.not("translation") {
+		want = nil
+	}
+	if !slices.Equal(want, got) {
+		c.Errorf("translations\n%s\nwant\n%s\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"), c.told)
+	}
+	if !trace.Agree(c.want, c.got) {
+		c.Errorf("explanation and packet do not agree\n%s", c.told)
 	}
 }

@@ -4,11 +4,14 @@ package look
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
 
 	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/xt"
+	rules "github.com/towpath/towpath/internal/nft"
 )
 
 // proc is where the files of the calling thread's namespace are. /proc/net would
@@ -138,4 +141,24 @@ func (r *reading) legacy() {
 			r.space.LegacyTables = append(r.space.LegacyTables, fam+" "+name)
 		}
 	}
+}
+
+// legacyRules reads what the tables of the older iptables do. Those of a family
+// that cannot be read decide nothing.
+func (r *reading) legacyRules() error {
+	if len(r.space.LegacyTables) == 0 {
+		return nil
+	}
+	x := xt.New(r.file)
+	defer x.Close() //nolint:errcheck // nothing was written
+	var errs []error
+	for _, family := range []rules.Family{rules.FamilyIP, rules.FamilyIP6} {
+		tables, err := x.Tables(family == rules.FamilyIP6)
+		if err != nil {
+			errs = append(errs, err)
+			tables = []rules.TableDef{r.opaque(rules.Table{Family: family, Name: rules.LegacyTable + "?"}, err)}
+		}
+		r.space.Legacy = append(r.space.Legacy, tables...)
+	}
+	return errors.Join(errs...)
 }

@@ -56,6 +56,7 @@ func (r *reading) readAll(ctx context.Context, limits Limits) error {
 	r.part("packet filter", r.tables(ctx, limits.Objects))
 	r.part("sockets", r.listeners(ctx, limits.Objects))
 	r.part("parameters", r.inside(ctx))
+	r.part("packet filter of iptables-legacy", r.legacyRules())
 	r.part("connections", r.connections(ctx, limits.Connections))
 	return nil
 }

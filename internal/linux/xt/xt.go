@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package xt reads what matters of the kernel's old ip_tables and ip6_tables,
-// which nftables does not show: what chain FORWARD of table filter does.
+// Package xt reads the kernel's old ip_tables and ip6_tables, which nftables does
+// not show: what chain FORWARD of table filter does in short, and all tables in full.
 package xt
 
 import (
@@ -115,7 +115,10 @@ func (r *Reader) Forward(ipv6 bool) (*Forward, error) {
 			return err
 		}
 		defer unix.Close(fd) //nolint:errcheck // nothing was written
-		out, err = read(fd, l)
+		in, b, err := fetch(fd, l, "filter")
+		if err == nil {
+			out, err = l.forward(b, in.HookEntry[hookForward], in.Underflow[hookForward])
+		}
 		return err
 	})
 	if err != nil {
@@ -153,24 +156,25 @@ const (
 	maxSize   = 1 << 24 // of a table that is still read
 )
 
-func read(fd int, l layout) (Forward, error) {
-	request := append([]byte("filter"), make([]byte, infoSize-len("filter"))...)
-	if err := getsockopt(fd, l.level, getInfo, request); err != nil {
-		return Forward{}, err
-	}
+// fetch asks for a table that is there.
+func fetch(fd int, l layout, table string) (info, []byte, error) {
 	var in info
+	request := append([]byte(table), make([]byte, infoSize-len(table))...)
+	if err := getsockopt(fd, l.level, getInfo, request); err != nil {
+		return in, nil, err
+	}
 	if err := binary.Read(bytes.NewReader(request[nameSize:]), binary.NativeEndian, &in); err != nil {
-		return Forward{}, err
+		return in, nil, err
 	}
 	if in.Size > maxSize {
-		return Forward{}, fmt.Errorf("%d bytes of rules: %w", in.Size, unix.E2BIG)
+		return in, nil, fmt.Errorf("%d bytes of rules: %w", in.Size, unix.E2BIG)
 	}
-	request = append([]byte("filter"), make([]byte, entriesAt+int(in.Size)-len("filter"))...)
+	request = append([]byte(table), make([]byte, entriesAt+int(in.Size)-len(table))...)
 	binary.NativeEndian.PutUint32(request[nameSize:], in.Size)
 	if err := getsockopt(fd, l.level, getEntries, request); err != nil {
-		return Forward{}, err
+		return in, nil, err
 	}
-	return l.forward(request[entriesAt:], in.HookEntry[hookForward], in.Underflow[hookForward])
+	return in, request[entriesAt:], nil
 }
 
 // forward counts the rules from the first of the chain to its policy, which is

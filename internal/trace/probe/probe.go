@@ -49,7 +49,12 @@ func Run(ctx context.Context, c Config, q api.ProbeQuery) (api.Probe, error) {
 		return api.Probe{}, api.Errorf(api.Unsupported, "probe from outside: a packet cannot be put in at the uplink here, which needs XDP live frames").
 			WithFix("towpath explain %s %s tells the expected path; or probe from a sandbox or the host", q.From, q.To)
 	}
+	small := shot(q, first, 0).SmallestSize()
 	switch {
+	case q.Size != 0 && q.Size < small:
+		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: the headers alone are %d bytes", q.From, q.To, small).WithFix("use --size %d, or leave it out", small)
+	case q.Size != 0 && q.Connect:
+		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: the first packet of a connection has the kernel's size", q.From, q.To).WithFix("leave --size or --connect out")
 	case first.Flow.Proto == "sctp":
 		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: cannot send sctp", q.From, q.To).WithFix("ask for tcp, udp or, without a port, ICMP; towpath explain knows sctp")
 	case q.Connect && first.Flow.Proto != "tcp":
@@ -83,8 +88,7 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 		return api.Probe{}, err
 	}
 	from := r.files[first.From.NS]
-	dst := netip.AddrPortFrom(first.Flow.Dst, first.Flow.Dport)
-	mark, release, err := taps.Port(from, dst.Addr().Is6())
+	mark, release, err := taps.Port(from, first.Flow.Dst.Is6())
 	if err != nil {
 		return api.Probe{}, err
 	}
@@ -102,7 +106,7 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 	}
 	defer s.Close() //nolint:errcheck // nothing of it is kept
 	release()
-	w, err := r.watch(ctx, s, expected, dst, mark)
+	w, err := r.watch(ctx, s, expected, mark)
 	if err != nil {
 		return api.Probe{}, err
 	}
@@ -136,13 +140,9 @@ func (r *run) open(p api.Path) ([]taps.Space, error) {
 }
 
 // watch sends the packet and hears of it until it has come to its end.
-func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, dst netip.AddrPort, mark trace.Mark) (trace.Watch, error) {
+func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mark trace.Mark) (trace.Watch, error) {
 	start := time.Now()
-	proto := expected.Flow.Proto
-	if proto == "icmpv6" {
-		proto = "icmp"
-	}
-	sent, err := taps.Send(r.files[expected.From.NS], proto, dst, mark, r.q.Connect)
+	sent, err := taps.Send(r.files[expected.From.NS], shot(r.q, expected, mark))
 	if err != nil {
 		return trace.Watch{}, err
 	}
@@ -165,6 +165,17 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, dst
 	})
 	fill(&w)
 	return w, err
+}
+
+// shot is the packet that is asked for.
+func shot(q api.ProbeQuery, p api.Path, mark trace.Mark) taps.Shot {
+	o := taps.Shot{
+		Proto: p.Flow.Proto, Dst: netip.AddrPortFrom(p.Flow.Dst, p.Flow.Dport), Mark: mark, Connect: q.Connect, Size: q.Size, TTL: q.TTL, Source: q.Source.Unmap(),
+	}
+	if o.Proto == "icmpv6" {
+		o.Proto = "icmp"
+	}
+	return o
 }
 
 // ended reports whether it is known what became of the packet.

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,16 +27,20 @@ const mostTables = 16
 // It belongs to the socket, and goes with it, however that ends
 // (NFT_TABLE_F_OWNER); nobody else can change it. So another watch, for which the
 // name is taken (EPERM), takes the next.
-func arm(ctx context.Context, c *nft.Conn, proto uint8, mark trace.Mark) error {
+func arm(ctx context.Context, c *nft.Conn, links map[int]string, proto uint8, mark trace.Mark) error {
 	var err error
 	for i := range mostTables {
 		name := trace.Table
 		if i > 0 {
 			name = fmt.Sprintf("%s_%d", trace.Table, i+1)
 		}
-		var b nft.Batch
-		b.AddTableDef(armed(name, proto, mark))
-		if err = c.Commit(ctx, &b); !errors.Is(err, unix.EPERM) {
+		err = add(ctx, c, armed(name, proto, mark), ingress(name, links, proto, mark))
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+			// A link has gone meanwhile, or cannot be hooked into: then the chains of
+			// links are not told of.
+			err = add(ctx, c, armed(name, proto, mark))
+		}
+		if !errors.Is(err, unix.EPERM) {
 			break
 		}
 	}
@@ -44,23 +50,57 @@ func arm(ctx context.Context, c *nft.Conn, proto uint8, mark trace.Mark) error {
 	return nil
 }
 
-// armed is the table.
+func add(ctx context.Context, c *nft.Conn, tables ...rules.TableDef) error {
+	var b nft.Batch
+	for _, t := range tables {
+		if len(t.Chains) > 0 {
+			b.AddTableDef(t)
+		}
+	}
+	return c.Commit(ctx, &b)
+}
+
+// armed is the table for what passes the hooks of IP.
 func armed(name string, proto uint8, mark trace.Mark) rules.TableDef {
 	def := rules.TableDef{Table: rules.Table{Family: rules.FamilyInet, Name: name, Flags: rules.TableOwner}}
 	for _, hook := range []string{"prerouting", "output"} {
-		ch := rules.ChainDef{Chain: rules.Chain{
+		def.Chains = append(def.Chains, rules.ChainDef{Rules: telling(rules.FamilyInet, proto, mark), Chain: rules.Chain{
 			Family: rules.FamilyInet, Table: name, Name: hook, Type: "filter", Hook: hook, Priority: armPriority, Policy: "accept",
-		}}
-		if mark == 0 {
-			ch.Rules = tellBeginnings()
-		} else {
-			for _, at := range places(proto) {
-				ch.Rules = append(ch.Rules, tell(proto, at, uint16(mark)))
-			}
-		}
-		def.Chains = append(def.Chains, ch)
+		}})
 	}
 	return def
+}
+
+const (
+	// ingressPriority is before the chains that check who sends.
+	ingressPriority = -10_000
+	// mostDevices is how many links a chain has at most (NFT_NETDEVICE_MAX).
+	mostDevices = 256
+)
+
+// ingress is the table for what comes in by links, before it comes to the hooks
+// of IP.
+func ingress(name string, links map[int]string, proto uint8, mark trace.Mark) rules.TableDef {
+	def := rules.TableDef{Table: rules.Table{Family: rules.FamilyNetdev, Name: name, Flags: rules.TableOwner}}
+	for devices := range slices.Chunk(slices.Sorted(maps.Values(links)), mostDevices) {
+		def.Chains = append(def.Chains, rules.ChainDef{Rules: telling(rules.FamilyNetdev, proto, mark), Chain: rules.Chain{
+			Family: rules.FamilyNetdev, Table: name, Name: fmt.Sprintf("ingress_%d", len(def.Chains)+1), Type: "filter", Hook: "ingress",
+			Priority: ingressPriority, Policy: "accept", Devices: devices,
+		}})
+	}
+	return def
+}
+
+// telling are the rules of such a chain.
+func telling(f rules.Family, proto uint8, mark trace.Mark) []rules.Rule {
+	if mark == 0 {
+		return tellBeginnings(f)
+	}
+	var out []rules.Rule
+	for _, at := range places(proto) {
+		out = append(out, tell(f, proto, at, uint16(mark)))
+	}
+	return out
 }
 
 // places are where in a transport header the mark stands: ports, or the
@@ -73,8 +113,8 @@ func places(proto uint8) []uint32 {
 }
 
 // tell is `meta l4proto P @th,AT,16 MARK meta nftrace set 1`.
-func tell(proto uint8, at uint32, mark uint16) rules.Rule {
-	return rules.Rule{Family: rules.FamilyInet, Exprs: []rules.Expr{
+func tell(f rules.Family, proto uint8, at uint32, mark uint16) rules.Rule {
+	return rules.Rule{Family: f, Exprs: []rules.Expr{
 		rules.Meta{DReg: 1, Key: rules.MetaL4Proto},
 		rules.Cmp{SReg: 1, Op: rules.CmpEq, Data: []byte{proto}},
 		rules.Payload{DReg: 1, Base: rules.BaseTransport, Offset: at, Len: 2},
@@ -90,10 +130,10 @@ const perSecond = 200
 
 // tellBeginnings is, for packets that begin a flow or answer one,
 // `limit rate 200/second meta nftrace set 1`.
-func tellBeginnings() []rules.Rule {
+func tellBeginnings(f rules.Family) []rules.Rule {
 	var out []rules.Rule
 	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
-		r := rules.Rule{Family: rules.FamilyInet, Exprs: []rules.Expr{
+		r := rules.Rule{Family: f, Exprs: []rules.Expr{
 			rules.Meta{DReg: 1, Key: rules.MetaL4Proto}, rules.Cmp{SReg: 1, Op: rules.CmpEq, Data: []byte{proto}},
 		}}
 		if proto == unix.IPPROTO_TCP { // tcp flags & (syn | rst) != 0

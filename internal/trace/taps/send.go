@@ -79,24 +79,58 @@ func Port(ns *os.File, v6 bool) (trace.Mark, func(), error) {
 	return port, func() { _ = unix.Close(fd) }, nil
 }
 
-// Send sends one packet: a SYN, an empty datagram, or an echo request. With
-// connect TCP makes a whole handshake.
-func Send(ns *os.File, proto string, dst netip.AddrPort, mark trace.Mark, connect bool) (*Sent, error) {
+// Shot is a packet to send: a SYN, a datagram, or an echo request.
+type Shot struct {
+	Proto string
+	Dst   netip.AddrPort
+	Mark  trace.Mark
+	// Connect makes a whole handshake of TCP.
+	Connect bool
+	// Size is how many bytes it has, headers and all, and that it may not be cut
+	// up; 0: as few as may be. The least is SmallestSize.
+	Size int
+	// TTL is its time to live; 0: the kernel's.
+	TTL int
+	// Source is where it says it comes from, own address or not; zero: the
+	// kernel chooses.
+	Source netip.Addr
+}
+
+func (o Shot) v6() bool { return o.Dst.Addr().Is6() }
+
+// SmallestSize is that of a packet without anything in it: the header of IP, and
+// synLength or eight bytes.
+func (o Shot) SmallestSize() int {
+	n := 8
+	if o.Proto == "tcp" {
+		n = synLength
+	}
+	if o.v6() {
+		return n + 40
+	}
+	return n + 20
+}
+
+// filling is what the packet carries, so that it has its size.
+func (o Shot) filling() []byte { return make([]byte, max(o.Size-o.SmallestSize(), 0)) }
+
+// Send sends one packet.
+func Send(ns *os.File, o Shot) (*Sent, error) {
 	s := &Sent{}
 	err := netns.Do(ns, func() error {
 		switch {
-		case proto == "tcp" && connect:
-			return s.socket(unix.SOCK_STREAM, dst, mark)
-		case proto == "tcp":
-			return s.raw(unix.IPPROTO_TCP, dst, mark)
-		case proto == "udp":
-			return s.socket(unix.SOCK_DGRAM, dst, mark)
-		case proto == "icmp" && dst.Addr().Is4():
-			return s.raw(unix.IPPROTO_ICMP, dst, mark)
-		case proto == "icmp":
-			return s.raw(unix.IPPROTO_ICMPV6, dst, mark)
+		case o.Proto == "tcp" && o.Connect:
+			return s.socket(unix.SOCK_STREAM, o)
+		case o.Proto == "tcp":
+			return s.raw(unix.IPPROTO_TCP, o)
+		case o.Proto == "udp":
+			return s.socket(unix.SOCK_DGRAM, o)
+		case o.Proto == "icmp" && !o.v6():
+			return s.raw(unix.IPPROTO_ICMP, o)
+		case o.Proto == "icmp":
+			return s.raw(unix.IPPROTO_ICMPV6, o)
 		}
-		return fmt.Errorf("protocol %q: %w", proto, errors.ErrUnsupported)
+		return fmt.Errorf("protocol %q: %w", o.Proto, errors.ErrUnsupported)
 	})
 	var errno unix.Errno
 	if errors.As(err, &errno) && s.fds != nil {
@@ -109,29 +143,64 @@ func Send(ns *os.File, proto string, dst netip.AddrPort, mark trace.Mark, connec
 }
 
 // socket sends by an ordinary socket with the mark as its port.
-func (s *Sent) socket(typ int, dst netip.AddrPort, mark trace.Mark) error {
-	v6 := dst.Addr().Is6()
-	fd, err := unix.Socket(family(v6), typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func (s *Sent) socket(typ int, o Shot) error {
+	fd, err := unix.Socket(family(o.v6()), typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("socket: %s", err) //nolint:errorlint // that is no refusal to send
 	}
 	s.fds = append(s.fds, fd)
-	any := netip.IPv4Unspecified()
-	if v6 {
-		any = netip.IPv6Unspecified()
+	if err := o.prepare(fd, uint16(o.Mark)); err != nil {
+		return err
 	}
-	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(any, uint16(mark)), v6)); err != nil {
-		return fmt.Errorf("bind to port %d: %s", mark, err) //nolint:errorlint // as above
-	}
-	if err := unix.Connect(fd, sockaddr(dst, v6)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := unix.Connect(fd, sockaddr(o.Dst, o.v6())); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return err
 	}
 	s.name(fd)
 	if s.stream = typ == unix.SOCK_STREAM; s.stream {
 		return nil
 	}
-	_, err = unix.Write(fd, nil)
+	_, err = unix.Write(fd, o.filling())
 	return err
+}
+
+// prepare sets what the shot asks for, and binds the socket to a port. What fails
+// here is no refusal of the packet, and so carries no errno.
+func (o Shot) prepare(fd int, port uint16) error {
+	level, ttl, discover, transparent := unix.SOL_IP, unix.IP_TTL, unix.IP_MTU_DISCOVER, unix.IP_TRANSPARENT
+	if o.v6() {
+		level, ttl, discover, transparent = unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MTU_DISCOVER, unix.IPV6_TRANSPARENT
+	}
+	set := func(name string, option, value int) error {
+		if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+			return fmt.Errorf("set %s: %s", name, err) //nolint:errorlint // no refusal
+		}
+		return nil
+	}
+	var errs []error
+	if o.TTL != 0 {
+		errs = append(errs, set("time to live", ttl, o.TTL))
+	}
+	if o.Size != 0 {
+		// Not IP_PMTUDISC_DO: what an earlier packet taught of the path is not to
+		// keep this one from being sent.
+		errs = append(errs, set("that it may not be cut up", discover, unix.IP_PMTUDISC_PROBE))
+	}
+	from := o.Source
+	switch {
+	case from.IsValid(): // the kernel lets no other socket send from where it is not
+		errs = append(errs, set("source", transparent, 1))
+	case o.v6():
+		from = netip.IPv6Unspecified()
+	default:
+		from = netip.IPv4Unspecified()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, port), o.v6())); err != nil {
+		return fmt.Errorf("bind to %s: %s", netip.AddrPortFrom(from, port), err) //nolint:errorlint // no refusal
+	}
+	return nil
 }
 
 // name notes the source that the kernel chose.
@@ -143,39 +212,47 @@ func (s *Sent) name(fd int) {
 
 // raw sends a segment or message made here, over a raw socket: the kernel's own
 // TCP does not know of it, and answers an answer with a reset.
-func (s *Sent) raw(proto int, dst netip.AddrPort, mark trace.Mark) error {
-	v6 := dst.Addr().Is6()
-	fd, err := unix.Socket(family(v6), unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+func (s *Sent) raw(proto int, o Shot) error {
+	fd, err := unix.Socket(family(o.v6()), unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if err != nil {
 		return fmt.Errorf("raw socket: %s", err) //nolint:errorlint // that is no refusal to send
 	}
 	s.fds = append(s.fds, fd)
-	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(dst.Addr(), 0), v6)); err != nil {
+	if err := o.prepare(fd, 0); err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, sockaddr(netip.AddrPortFrom(o.Dst.Addr(), 0), o.v6())); err != nil {
 		return err
 	}
 	s.name(fd)
 	var b []byte
 	switch proto {
 	case unix.IPPROTO_TCP:
-		b = syn(s.Src, dst, uint16(mark))
+		b = syn(s.Src, o)
 	case unix.IPPROTO_ICMP:
-		b = echo(8, uint16(mark))
+		b = echo(8, o)
 		binary.BigEndian.PutUint16(b[2:], checksum(b))
 	default: // the kernel fills in the checksum of ICMPv6 (RFC 3542, 3.1)
-		b = echo(128, uint16(mark))
+		b = echo(128, o)
 	}
 	_, err = unix.Write(fd, b)
 	return err
 }
 
 // echo is an echo request.
-func echo(typ uint8, id uint16) []byte {
-	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16([]byte{typ, 0, 0, 0}, id), 1)
+func echo(typ uint8, o Shot) []byte {
+	b := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16([]byte{typ, 0, 0, 0}, uint16(o.Mark)), 1)
+	return append(b, o.filling()...)
 }
 
-// syn is a SYN with an option for the size of segments, as most have.
-func syn(src netip.Addr, dst netip.AddrPort, port uint16) []byte {
-	b := make([]byte, 24)
+// synLength is that of a SYN's header with an option for the size of segments,
+// as most have.
+const synLength = 24
+
+// syn is a SYN.
+func syn(src netip.Addr, o Shot) []byte {
+	b := append(make([]byte, synLength), o.filling()...)
+	port, dst := uint16(o.Mark), o.Dst
 	binary.BigEndian.PutUint16(b, port)
 	binary.BigEndian.PutUint16(b[2:], dst.Port())
 	binary.BigEndian.PutUint32(b[4:], uint32(port)<<16|uint32(dst.Port()))

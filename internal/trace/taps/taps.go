@@ -98,7 +98,7 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8) error {
 		return err
 	}
 	s.armed = append(s.armed, c)
-	return arm(ctx, c, proto, s.mark)
+	return arm(ctx, c, sp.Links, proto, s.mark)
 }
 
 // Close ends it. The tables that armed the packet filter go with their sockets.

@@ -77,7 +77,7 @@ func TestHears(t *testing.T) {
 		}
 		release()
 		start := time.Now()
-		sent, err := taps.Send(ns.F, "udp", to, mark, false)
+		sent, err := taps.Send(ns.F, taps.Shot{Proto: "udp", Dst: to, Mark: mark})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -193,9 +193,11 @@ func lockDir(dir string) (unlock func(), err error) {
 }
 
 // shareDir makes dir a shared mount point. MS_SHARED on a directory that is not
-// a mount point is EINVAL: bind it on itself, once, and try again.
+// a mount point is EINVAL: bind it on itself, once, and share it with all that is
+// in it. Later mounts are shared as their parent is; to say so of each again
+// would cost as much as there are.
 func shareDir(dir string) error {
-	err := unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, "")
+	err := unix.Mount("", dir, "", unix.MS_SHARED, "")
 	if errors.Is(err, unix.EINVAL) {
 		if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			return &os.PathError{Op: "bind mount", Path: dir, Err: err}

@@ -22,11 +22,10 @@ import (
 // what does not depend on what failed. To make what is there, or to remove what
 // is not, is no failure.
 func (k *Kernel) Apply(ctx context.Context, ops []kernel.Op) []kernel.Failure {
-	a := &applier{k: k, spaces: k.spaces(), ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}}
 	if k.foreseen == nil {
 		defer k.Foresee(ops)()
 	}
-	defer a.spaces.close()
+	a := &applier{k: k, spaces: k.foreseen.spaces, ops: ops, broken: map[kernel.Key]error{}, made: map[kernel.Key]kernel.Object{}}
 	for _, op := range ops {
 		if op.Verb != kernel.Delete {
 			a.made[op.Object.Key()] = op.Object

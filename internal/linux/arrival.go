@@ -37,7 +37,11 @@ func (a *applier) expect(op kernel.Op) {
 		if err != nil {
 			return
 		}
-		m, err := rt.Listen(int(sp.file.Fd()), rt.GroupIPv6Address)
+		m := sp.news
+		sp.news = nil
+		if m == nil {
+			m, err = rt.Listen(int(sp.file.Fd()), rt.GroupIPv6Address)
+		}
 		if err != nil {
 			return // the address works all the same, a moment later
 		}

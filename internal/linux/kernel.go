@@ -196,19 +196,35 @@ func (k *Kernel) Adopt(f *os.File) (uint64, error) {
 	return cookie, nil
 }
 
-// space is one namespace opened for the length of a call. Handles cost
+// space is one namespace opened for the length of a pass. Handles cost
 // descriptors, and one that stays open would keep its namespace alive.
 type space struct {
 	file  *os.File
 	rt    *rt.Conn
-	nft   *nft.Conn // nil: not opened yet
+	nft   *nft.Conn   // nil: not opened yet
+	news  *rt.Monitor // of IPv6 addresses; nil: not opened yet, or taken
 	err   error
 	index map[string]int          // of links, as far as known
 	conf6 map[string]*rt.IPv6Conf // of links that were read
 }
 
+// close lets go of what is open of the namespace.
+func (sp *space) close() {
+	if sp.news != nil {
+		_ = sp.news.Close()
+	}
+	if sp.nft != nil {
+		_ = sp.nft.Close()
+	}
+	if sp.rt != nil {
+		_ = sp.rt.Close()
+	}
+	_ = sp.file.Close()
+}
+
 // read notes what was read of a link.
 func (sp *space) read(l rt.Link) {
+	sp.know(l.Name, l.Index)
 	if sp.conf6 == nil {
 		sp.conf6 = map[string]*rt.IPv6Conf{}
 	}
@@ -244,7 +260,7 @@ func (sp *space) rules() (*nft.Conn, error) {
 	return c, nil
 }
 
-// indexOf gives the index of a link. It asks the kernel once a call: nobody but
+// indexOf gives the index of a link. It asks the kernel once a pass: nobody but
 // us makes the links that ops are about, and one that was exchanged meanwhile
 // is an error of the op and the next pass's work.
 func (sp *space) indexOf(ctx context.Context, name string) (int, error) {
@@ -269,7 +285,7 @@ func (sp *space) know(name string, index int) {
 	}
 }
 
-// spaces are the namespaces a call has opened.
+// spaces are the namespaces a pass or a reading has opened.
 type spaces struct {
 	k    *Kernel
 	host *space
@@ -280,7 +296,7 @@ func (k *Kernel) spaces() *spaces {
 	return &spaces{k: k, host: &space{file: k.self, rt: k.rt, nft: k.nft}, open: map[string]*space{}}
 }
 
-// at opens a namespace, once a call.
+// at opens a namespace, once.
 func (s *spaces) at(ns string) (*space, error) {
 	if ns == kernel.Host {
 		return s.host, nil
@@ -292,7 +308,7 @@ func (s *spaces) at(ns string) (*space, error) {
 	sp.file, sp.err = netns.Open(s.k.Path(ns))
 	if sp.err == nil {
 		if sp.rt, sp.err = rt.Dial(int(sp.file.Fd())); sp.err != nil {
-			_ = sp.file.Close()
+			sp.close()
 		} else {
 			sp.rt.LimitLists(sandboxRoutes)
 		}
@@ -304,11 +320,7 @@ func (s *spaces) at(ns string) (*space, error) {
 // forget closes a namespace before it is let go.
 func (s *spaces) forget(ns string) {
 	if sp, ok := s.open[ns]; ok && sp.err == nil {
-		if sp.nft != nil {
-			_ = sp.nft.Close()
-		}
-		_ = sp.rt.Close()
-		_ = sp.file.Close()
+		sp.close()
 	}
 	delete(s.open, ns)
 }

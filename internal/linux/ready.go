@@ -34,10 +34,7 @@ type ready struct {
 
 func (r *ready) close() {
 	r.closeSockets()
-	if r.space.rt != nil {
-		_ = r.space.rt.Close()
-	}
-	_ = r.space.file.Close()
+	r.space.close()
 }
 
 func (r *ready) closeSockets() {
@@ -210,6 +207,9 @@ func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, 
 		err = noAdvertisements(f)
 	}
 	if err == nil {
+		r.space.news, err = rt.Listen(int(f.Fd()), rt.GroupIPv6Address)
+	}
+	if err == nil {
 		err = r.furnish(ctx, k)
 	}
 	if err != nil {
@@ -265,18 +265,21 @@ func noAdvertisements(ns *os.File) error {
 type foreseen struct {
 	furniture map[string][]kernel.Object // of new namespaces, by name
 	given     map[string]*ready          // namespaces that were ready, by name
+	spaces    *spaces                    // that were opened
 }
 
 // Foresee tells of all ops that several calls of Apply are going to carry out,
 // until the function is called: a new namespace can then be one that has already
-// what later ops make. It has to be called by the one who calls Apply.
+// what later ops make, and namespaces are opened once for all calls. It has to be
+// called by the one who calls Apply.
 func (k *Kernel) Foresee(ops []kernel.Op) (end func()) {
-	k.foreseen = &foreseen{furniture: furniture(ops), given: map[string]*ready{}}
+	k.foreseen = &foreseen{furniture: furniture(ops), given: map[string]*ready{}, spaces: k.spaces()}
 	k.passing.Store(true)
 	return func() {
 		for _, r := range k.foreseen.given {
 			r.closeSockets() // that no op has taken
 		}
+		k.foreseen.spaces.close()
 		k.foreseen = nil
 		k.passing.Store(false)
 		if k.ready.lacking() != nil {

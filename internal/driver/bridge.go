@@ -130,6 +130,12 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: a}, kernel.Flows{NS: kernel.Host, Addr: a.Addr()})
 		has6 = has6 || a.Addr().Is6()
 	}
+	if local, ok := linkLocal(e.MAC); ok && has6 && v.Host.IPv6 {
+		// The kernel would give the interface the same address, but first ask all
+		// others on the network whether one has it, and send nothing from it for
+		// a second.
+		objs = append(objs, kernel.Address{NS: s.Name, Dev: e.Ifname, Prefix: netip.PrefixFrom(local, 64)})
+	}
 	objs = append(objs, planGuard(e, n, v, has6)...)
 	objs = append(objs, routes(e, v)...)
 	return append(objs, endpointSysctls(e, has6, v)...)

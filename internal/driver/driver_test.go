@@ -94,7 +94,8 @@ func TestGolden(t *testing.T) {
 		"no-guard": func(v *View) {
 			v.Networks["back"].Options = map[string]string{api.OptionSpoofGuard: "off"}
 		},
-		"routed": func(v *View) { v.Networks["front"].GatewayMode = api.GatewayRouted },
+		"listening": func(v *View) { v.Host.Listening = []string{"tp-back"} },
+		"routed":    func(v *View) { v.Networks["front"].GatewayMode = api.GatewayRouted },
 		"isolated": func(v *View) {
 			v.Networks["front"].Internal, v.Networks["front"].GatewayMode = true, api.GatewayIsolated
 			v.Endpoints[EndpointID{"web", "eth0"}].Gateways = nil

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/api"
@@ -67,10 +68,28 @@ func planGuardChain(n *api.Network, v View) []kernel.Object {
 	for _, o := range guardPage() {
 		if c, ok := o.(kernel.Chain); ok {
 			c.Name = guardName(n.Device)
+			if slices.Contains(v.Host.Listening, n.Device) {
+				c.Rules = withReports(c.Rules)
+			}
 			return []kernel.Object{c}
 		}
 	}
 	return nil
+}
+
+// withReports are the rules without those that drop listener reports of
+// solicited-node groups alone. Nobody routes these groups (RFC 4291, 2.7.1), so
+// only a bridge that snoops has a use for such a report: to pass neighbour
+// solicitations on. Where none does, each new container's reports would go to all
+// others, which at a thousand is most of what a connect costs the kernel.
+func withReports(rules string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(rules) {
+		if !strings.Contains(line, "mld2-listener-report @th,") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }
 
 // guardName is the chain of a network by its device. A device whose name cannot

@@ -21,6 +21,9 @@ type Facts struct {
 	Hooks HookSupport
 	// Uplinks are the host's own links, loopback and bridge ports aside.
 	Uplinks []Uplink
+	// Listening are bridges of ours behind which somebody may snoop on reports of
+	// multicast listeners: they do so themselves, or have ports that are not ours.
+	Listening []string
 	// Ways are the links that lead out of the host: those of default routes, and
 	// such as no other container engine makes.
 	Ways []string
@@ -34,7 +37,7 @@ type Facts struct {
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
 		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks) &&
-		slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors) && h.Cooperate == o.Cooperate
+		slices.Equal(h.Listening, o.Listening) && slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors) && h.Cooperate == o.Cooperate
 }
 
 // Uplink is a link of the host that is not ours.

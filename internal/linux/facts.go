@@ -40,6 +40,7 @@ func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 		ra, _ := k.number("net/ipv6/conf/" + l.Name + "/accept_ra")
 		f.Uplinks = append(f.Uplinks, kernel.Uplink{Name: l.Name, AcceptRA: ra})
 	}
+	f.Listening = listening(links)
 	if f.Ways, err = k.ways(ctx, links); err != nil {
 		return f, err
 	}
@@ -58,6 +59,23 @@ func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 	}
 	f.UplinkMTU = mtu[def]
 	return f, nil
+}
+
+// listening are our bridges that snoop, or have ports which are not ours.
+func listening(links []rt.Link) []string {
+	foreign := map[int]bool{}
+	for _, l := range links {
+		if l.Master != 0 && !ours(l) {
+			foreign[l.Master] = true
+		}
+	}
+	var names []string
+	for _, l := range links {
+		if l.Bridge != nil && ours(l) && (l.Bridge.McastSnooping || foreign[l.Index]) {
+			names = append(names, l.Name)
+		}
+	}
+	return slices.Sorted(slices.Values(names))
 }
 
 // hasSCTP: a kernel without CONFIG_IP_SCTP has no such protocol.

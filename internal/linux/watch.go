@@ -62,6 +62,8 @@ type seenLink struct {
 	up   bool
 	ours bool
 	mtu  int
+
+	master int
 }
 
 // watcher turns notifications into events.
@@ -72,7 +74,7 @@ type watcher struct {
 	touches chan touch
 }
 
-func seen(l rt.Link) seenLink { return seenLink{l.Name, l.Up, ours(l), l.MTU} }
+func seen(l rt.Link) seenLink { return seenLink{l.Name, l.Up, ours(l), l.MTU, l.Master} }
 
 // hear notes the id under which notifications from a sandbox arrive (the kernel
 // gives it with the first veth pair between the two namespaces), and links in it

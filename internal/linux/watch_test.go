@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,29 @@ func TestWatch(t *testing.T) {
 		"link of nobody's": {
 			func(w *watched) error {
 				return host(w).AddBridge(w.Context(), rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: "br-other"}})
+			},
+			ofHost,
+		},
+		"port of nobody's": {
+			func(w *watched) error {
+				c := host(w)
+				if err := c.AddVeth(w.Context(), rt.VethSpec{LinkSpec: rt.LinkSpec{Name: "other0"}, Peer: rt.LinkSpec{Name: "other1"}}); err != nil {
+					return err
+				}
+				w.wait("new links", ofHost)
+				w.wait("new links", ofHost)
+				f, err := w.Facts(w.Context())
+				must(w, err)
+				if len(f.Listening) > 0 {
+					w.Errorf("listening before: %q", f.Listening)
+				}
+				err = c.SetLink(w.Context(), link(w, c, "other0").Index, rt.LinkChange{Master: new(link(w, c, "tp-front").Index)})
+				must(w, err)
+				f, err = w.Facts(w.Context())
+				if !slices.Equal(f.Listening, []string{"tp-front"}) {
+					w.Errorf("listening: %q", f.Listening)
+				}
+				return err
 			},
 			ofHost,
 		},

@@ -29,6 +29,8 @@ const Mark = "towpath"
 type Rule struct {
 	Table, Chain string
 	Comment      string
+	// Text is the rule as nft writes it.
+	Text string
 	// Jumps are the chains it jumps or goes to.
 	Jumps  []string
 	Policy bool
@@ -46,6 +48,9 @@ func Of(r Rule) string {
 	if who := ofTable(r.Table); who != "" {
 		return who
 	}
+	if r.Chain == "DOCKER-USER" && r.Text != "" && !strings.HasSuffix(r.Text, "return") {
+		return User // the chain is Docker's, and what it is for is the user's
+	}
 	if who := ofChain(r.Chain); who != "" {
 		return who
 	}
@@ -56,6 +61,9 @@ func Of(r Rule) string {
 	}
 	if strings.HasPrefix(r.Comment, "kubernetes ") {
 		return KubeProxy
+	}
+	if who := ofText(r); who != "" {
+		return who
 	}
 	if r.Policy {
 		if who := setsPolicy(r.Chains); who != "" {

@@ -33,6 +33,16 @@ func TestOf(t *testing.T) {
 		{"kube-proxy by nftables", author.Rule{Table: "kube-proxy", Chain: "filter-forward"}, author.KubeProxy},
 		{"kube-router", author.Rule{Table: "filter", Chain: "KUBE-ROUTER-FORWARD"}, "kube-router"},
 		{"Podman", author.Rule{Table: "netavark", Chain: "FORWARD"}, author.Podman},
+		{"what Docker lets pass", author.Rule{Table: "filter", Chain: "FORWARD", Text: `iifname "br-1cb483d60b11" oifname != "br-1cb483d60b11" counter accept`}, author.Docker},
+		{"what Docker does not let talk", author.Rule{Table: "filter", Chain: "FORWARD", Text: `iifname "docker0" oifname "docker0" counter drop`}, author.Docker},
+		{"what Docker translates", author.Rule{Table: "nat", Chain: "POSTROUTING", Text: `oifname != "docker0" ip saddr 172.17.0.0/16 counter xt target "MASQUERADE"`}, author.Docker},
+		{"a published port of Docker's, for the container itself", author.Rule{Table: "nat", Chain: "POSTROUTING", Text: `ip saddr 10.8.0.2 ip daddr 10.8.0.2 tcp dport 80 counter xt target "MASQUERADE"`, Chains: []string{"DOCKER"}}, author.Docker},
+		{"what the user stops of Docker's", author.Rule{Table: "filter", Chain: "FORWARD", Text: `iifname "docker0" counter drop`}, author.User},
+		{"a bridge of the user's", author.Rule{Table: "filter", Chain: "FORWARD", Text: `iifname "br-lan" counter accept`}, author.User},
+		{"a chain of the user's that lets Docker pass", author.Rule{Table: "filter", Chain: "mine", Text: `iifname "docker0" accept`}, author.User},
+		{"what the user has put where Docker wants it", author.Rule{Table: "filter", Chain: "DOCKER-USER", Text: `ip saddr 10.8.0.2 counter drop`}, author.User},
+		{"the end of that chain", author.Rule{Table: "filter", Chain: "DOCKER-USER", Text: "counter return"}, author.Docker},
+		{"what podman lets pass", author.Rule{Table: "filter", Chain: "FORWARD", Text: `iifname "podman1" accept`}, author.Podman},
 		{"nobody known", author.Rule{Table: "filter", Chain: "forward", Policy: true, Chains: []string{"input", "forward"}}, author.User},
 	}
 	for _, tt := range tests {

@@ -150,7 +150,7 @@ func ruleName(r api.Rule) string {
 	case r.Comment != "":
 		return fmt.Sprintf("rule %q", r.Comment)
 	case r.Text != "":
-		return fmt.Sprintf("rule %q", shortened(r.Text, pathColumn-7))
+		return fmt.Sprintf("rule %#q", shortened(r.Text, pathColumn-7))
 	}
 	return "policy of " + r.Chain
 }
@@ -181,8 +181,12 @@ func ruleWhere(r api.Rule) string {
 // ruleMeans says in words why one of Towpath's rules drops.
 func ruleMeans(r api.Rule) string {
 	switch {
-	case r.Author != "towpath" || r.Object == "":
+	case r.Object == "":
 		return ""
+	case r.Author != "towpath" && strings.HasPrefix(r.Object, "networks "):
+		return r.Object + " are isolated"
+	case r.Author != "towpath":
+		return r.Object + " is internal"
 	case r.Comment == "isolation":
 		return r.Object + " are isolated"
 	case r.Comment == "icc off":

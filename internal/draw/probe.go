@@ -3,6 +3,7 @@ package draw
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/towpath/towpath/api"
@@ -48,7 +49,22 @@ func probeDifference(p api.Probe) string {
 	}
 	h := p.Expected.Hops[i]
 	r := rowOf(h)
+	if slices.ContainsFunc(p.Actual.Hops, func(a api.Hop) bool {
+		return a.NS == h.NS && a.Device == h.Device && a.Action == h.Action && (a.Direction == api.Request) == (h.Direction == api.Request)
+	}) {
+		return beyond(p)
+	}
 	return strings.Join(strings.Fields(fmt.Sprintf("%s %s should have: %s %s", r.columns[0], r.columns[1], r.columns[2], r.columns[3])), " ") + ", and was not seen to"
+}
+
+// beyond says how the ends differ of two paths that are one. What is outside is
+// not known beforehand: it is taken to listen.
+func beyond(p api.Probe) string {
+	out := fmt.Sprintf("%s, not %s", p.Actual.Verdict, p.Expected.Verdict)
+	if p.Expected.To.NS == "" && p.Expected.Verdict == api.Delivered {
+		out += fmt.Sprintf(" (that %s listens was taken for granted: it is beyond this machine)", p.Expected.Flow.Dst)
+	}
+	return out
 }
 
 // ProbeSVG draws the path that the packet took, and below it the one it should

@@ -22,7 +22,9 @@ func (m *Machine) annotate(path *api.Path, p *planned) {
 		h.Owner = m.owner(h.NS)
 		if h.Rule != nil {
 			h.Rule.Author = m.author(h.NS, h.Rule)
-			h.Rule.Object = m.object(h)
+			if h.Rule.Object = m.object(h); h.Rule.Author != author.Towpath {
+				h.Rule.Object = m.apart(h)
+			}
 		}
 	}
 	if path.Culprit != nil {
@@ -71,7 +73,7 @@ func (m *Machine) owner(space string) string {
 
 // author says which program wrote a rule.
 func (m *Machine) author(space string, r *api.Rule) string {
-	known := author.Rule{Table: r.Table, Chain: r.Chain, Comment: r.Comment, Policy: r.Text == "" && r.Handle == 0}
+	known := author.Rule{Table: r.Table, Chain: r.Chain, Comment: r.Comment, Text: r.Text, Policy: r.Text == "" && r.Handle == 0}
 	for _, t := range m.tables(space) {
 		if t.Name != r.Table || t.Family.String() != r.Family {
 			continue
@@ -173,6 +175,7 @@ func (m *Machine) summary(path *api.Path) string {
 			continue
 		}
 		add(named(m.onDevice(h.Device)))
+		add(m.foreign(h.Device).named())
 	}
 	for _, h := range path.Hops {
 		switch {

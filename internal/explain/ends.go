@@ -78,7 +78,7 @@ func (m *Machine) space(name string) *machine.Space {
 	for i := range m.Host.Spaces {
 		s := &m.Host.Spaces[i]
 		o := m.Names.Space(s)
-		if o.Name == name || len(name) >= 6 && strings.HasPrefix(o.ID, name) {
+		if o.Name == name || o.Qualified() == name || len(name) >= 6 && strings.HasPrefix(o.ID, name) {
 			if found != nil {
 				return nil // of two, neither is meant
 			}

@@ -158,6 +158,9 @@ func (t *trouble) reversePath() string {
 // noRoute: a sandbox gets its routes from its networks.
 func (t *trouble) noRoute() string {
 	dst := t.hop.Before.Dst
+	if c := t.connect("NETWORK"); c != "" && t.space.Name == t.from.space {
+		return c + ", one that has a way there"
+	}
 	if t.sandbox(t.space.Name) == nil {
 		return fmt.Sprintf("%sip route add %s via GATEWAY", t.prefix, dst)
 	}
@@ -291,6 +294,9 @@ func (t *trouble) ruled() string {
 	}
 	if table, tool := r.Legacy(); tool != "" {
 		return t.legacy(table, tool)
+	}
+	if keepsApart(r) && t.connect("") != "" {
+		return t.isolated()
 	}
 	where := fmt.Sprintf("%s %s %s", r.Family, r.Table, r.Chain)
 	if r.Author != author.User && r.Author != "" && t.hop.Layer == api.LayerForward && t.onDevice(t.hop.Device) != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/owner"
 )
 
 // Target is a destination as it is written: DST[:PORT[/PROTO]].
@@ -29,6 +30,7 @@ func ParseTarget(s string) (Target, error) {
 	if outside {
 		t.Host = "outside"
 	}
+	engine, rest := cutEngine(rest)
 	host, port, hasPort := splitPort(rest, outside)
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	switch {
@@ -39,7 +41,7 @@ func ParseTarget(s string) (Target, error) {
 	case host == "" && !outside:
 		return t, api.Errorf(api.Invalid, "destination %q has no name or address", s).WithFix(targetFix)
 	case !outside:
-		t.Host = host
+		t.Host = engine + host
 	}
 	if !hasPort {
 		if hasProto && proto != "icmp" {
@@ -60,6 +62,18 @@ func ParseTarget(s string) (Target, error) {
 		return t, api.Errorf(api.Invalid, "protocol %q of destination %q has no ports", proto, s).WithFix("use tcp, udp or sctp, or leave the port out for an ICMP echo")
 	}
 	return t, nil
+}
+
+// cutEngine cuts off what says whose container a name is, docker:web, and is no
+// name with a port, docker:80.
+func cutEngine(s string) (engine, rest string) {
+	for _, e := range []string{owner.Docker, owner.Podman, owner.Containerd} {
+		e = strings.ToLower(e) + ":"
+		if rest, ok := strings.CutPrefix(s, e); ok && strings.Trim(rest, "0123456789") != "" {
+			return e, rest
+		}
+	}
+	return "", s
 }
 
 // splitPort cuts the port off: what is behind the last colon, unless the colons

@@ -261,7 +261,7 @@ func (c *chain) finding(o nft.Outcome, what Outcome) Finding {
 	for _, ch := range c.table.Chains {
 		r.Chains = append(r.Chains, ch.Name)
 		if ch.Name == f.Rule.Chain && f.Rule.Index >= 0 {
-			r.Comment = ch.Rules[f.Rule.Index].AnyComment()
+			r.Comment, r.Text = ch.Rules[f.Rule.Index].AnyComment(), ch.Rules[f.Rule.Index].String()
 		}
 	}
 	f.Author = author.Of(r)

@@ -68,6 +68,15 @@ func (o Owner) String() string {
 	return string(o.Kind) + " " + o.Name
 }
 
+// Qualified is the name with the engine before it, for where two engines have
+// one: docker:web. Others than containers are known by their names alone.
+func (o Owner) Qualified() string {
+	if o.Kind != Container || o.Engine == "" || o.Name == "" {
+		return ""
+	}
+	return strings.ToLower(o.Engine) + ":" + o.Name
+}
+
 // Record is what an engine has written down of a container.
 type Record struct {
 	Engine string

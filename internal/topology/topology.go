@@ -62,22 +62,27 @@ func newBuilder(h *machine.Host, names *owner.Names) *builder {
 }
 
 // IDs gives each namespace a name for people that no other has: its owner's,
-// where that is one's alone, else the machine's own.
+// where that is one's alone or a sandbox's, else with its engine before it
+// (docker:web), else the machine's own.
 func IDs(h *machine.Host, names *owner.Names) map[string]string {
 	count := map[string]int{}
 	for i := range h.Spaces {
-		count[names.Space(&h.Spaces[i]).Name]++
+		o := names.Space(&h.Spaces[i])
+		count[o.Name]++
+		count[o.Qualified()]++
 	}
 	out := map[string]string{}
 	for i := range h.Spaces {
 		s := &h.Spaces[i]
 		o := names.Space(s)
-		alone := o.Name != "" && count[o.Name] == 1 && o.Kind != owner.Running
+		alone := o.Name != "" && (count[o.Name] == 1 || o.Kind == owner.Sandbox) && o.Kind != owner.Running
 		switch {
 		case s.Name == machine.HostName, alone && o.Name != machine.HostName && o.Name != outside:
 			out[s.Name] = o.Name
 		case s.Name == outside: // the word is for who is in no namespace
 			out[s.Name] = fmt.Sprintf("net:[%d]", s.Inode)
+		case o.Kind == owner.Container && count[o.Qualified()] == 1:
+			out[s.Name] = o.Qualified()
 		default:
 			out[s.Name] = s.Name
 		}

@@ -153,7 +153,7 @@ func TestMapOfTwins(t *testing.T) {
 	}}
 	n := owner.New(owner.Facts{RunDir: "/run/towpath", Records: []owner.Record{{Engine: owner.Docker, Name: "web", Netns: "/run/docker/netns/2cf0"}}})
 	m := Map(h, n)
-	if m.Namespaces[1].ID != "a" || m.Namespaces[2].ID != "2cf0" || m.Namespaces[1].Name != "web" {
+	if m.Namespaces[1].ID != "web" || m.Namespaces[2].ID != "docker:web" || m.Namespaces[1].Name != "web" {
 		t.Errorf("%+v", m.Namespaces)
 	}
 }

@@ -376,5 +376,5 @@ func ruleText(r api.Rule) string {
 	case r.Comment != "":
 		return fmt.Sprintf("rule %q of chain %s", r.Comment, where)
 	}
-	return fmt.Sprintf("rule %q of chain %s", r.Text, where)
+	return fmt.Sprintf("rule %#q of chain %s", r.Text, where)
 }

@@ -210,7 +210,7 @@ func describe(ref nft.Ref) string {
 	case ref.Comment != "":
 		return fmt.Sprintf("rule %q of chain %s", ref.Comment, where)
 	}
-	return fmt.Sprintf("rule %q of chain %s", ref.Text, where)
+	return fmt.Sprintf("rule %#q of chain %s", ref.Text, where)
 }
 
 func rule(ref nft.Ref) *api.Rule {

@@ -19,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 BINARIES := towpath towpathd
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: soak build test lint demo bench bench-dns install clean fuzz cover
+.PHONY: soak build test lint demo bench bench-dns bpf install clean fuzz cover
 
 build: ## static binaries in bin/; in bin/share man pages and completions, which say what they do
 	@mkdir -p bin
@@ -41,6 +41,9 @@ bench: build ## control plane and data path beside bare ones, some 3 minutes; BE
 bench-dns: ## the resolver beside those of Docker, Podman and dnsmasq where they are installed, 5 minutes; BENCHFLAGS=-quick for less
 	@go build -o bin/dnsbench ./test/dnsbench
 	@bin/dnsbench $(BENCHFLAGS)
+
+bpf: ## the programs for the kernel, from their source; only who changes them needs clang 14
+	internal/trace/bpf/build.sh '$(CURDIR)/internal/trace/bpf/trace_bpfel.o'
 
 install: ## to DESTDIR and PREFIX; builds when bin/ is empty, so `make && sudo make install` works
 	@test -x bin/towpath -a -x bin/towpathd -a -d bin/share || $(MAKE) build

@@ -239,6 +239,9 @@ type ProbeQuery struct {
 	PathQuery
 	// Connect makes a whole TCP handshake, not only its first packet.
 	Connect bool `json:"connect,omitzero"`
+	// Level is by what means it is watched: full, tracepoints or taps; "": the
+	// best that there is.
+	Level PathLevel `json:"level,omitzero"`
 }
 
 // TraceQuery asks for the paths of flows as they begin. What is absent is not

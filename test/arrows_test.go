@@ -75,6 +75,7 @@ func arrows() []arrow {
 		{from: "internal/linux/...", to: []string{"internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", netlink, unix}},
 		{from: "internal/ports", to: []string{"api", "internal/kernel", netlink, unix}},
 		{from: "internal/dns", to: []string{"api", "golang.org/x/net/..."}},
+		{from: "internal/trace/bpf", to: []string{"internal/linux/netns", "internal/trace", "github.com/cilium/ebpf/...", unix}},
 		{from: "internal/trace/...", to: []string{"api", "internal/explain", "internal/kernel", "internal/machine", "internal/nft", "internal/linux/...", "internal/trace/...", netlink, unix}},
 		{from: "internal/firewalld", to: []string{"github.com/godbus/dbus/..."}},
 		{from: "internal/spawn", to: []string{"api", netlink, unix}},

@@ -14,10 +14,11 @@ func (c *cli) probe() *cobra.Command {
 	format := formatPath("text")
 	var q api.ProbeQuery
 	var family familyFlags
+	var level string
 	cmd := &cobra.Command{
 		Use: "probe SRC DST[:PORT[/PROTO]]", Short: "Send one packet, and tell the path that it took",
-		Long: "Send one packet and tell the path that it and its answer took, hop by hop, as taps on the links and\n" +
-			"the rules themselves tell it, beside the path that was expected. Without PORT it is an ICMP echo\n" +
+		Long: "Send one packet and tell the path that it and its answer took, hop by hop, as links, hooks and\n" +
+			"rules of the kernel tell it, beside the path that was expected. Without PORT it is an ICMP echo\n" +
 			"request; without PROTO a SYN of TCP, of which no connection comes unless --connect makes one; with\n" +
 			"/udp an empty datagram. SRC and DST are as those of explain.\n\n" +
 			"Exit code: 0 it was answered, 1 it was not, 3 that could not be determined.",
@@ -25,7 +26,7 @@ func (c *cli) probe() *cobra.Command {
 			"  towpath probe web db:80 --connect || echo nobody answers",
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q.From, q.To = args[0], args[1]
+			q.From, q.To, q.Level = args[0], args[1], api.PathLevel(level)
 			var err error
 			if q.Family, err = family.family(cmd); err != nil {
 				return err
@@ -43,7 +44,14 @@ func (c *cli) probe() *cobra.Command {
 	family.add(cmd)
 	packetFlags(cmd, &q.PathQuery)
 	cmd.Flags().BoolVar(&q.Connect, "connect", false, "make a whole TCP handshake, and end the connection at once")
+	levelFlag(cmd, &level)
 	return c.pathOutput(cmd, &format)
+}
+
+// levelFlag is by what means packets are watched.
+func levelFlag(cmd *cobra.Command, level *string) {
+	cmd.Flags().StringVar(level, "level", "", "by what means it is watched: full, tracepoints or taps (default: the best that this kernel has)")
+	completeFlag(cmd, "level", fixed("full", "tracepoints", "taps"), cobra.ShellCompDirectiveNoFileComp)
 }
 
 func (c *cli) printProbe(p api.Probe, format formatPath) error {

@@ -25,8 +25,8 @@ func (c *cli) trace() *cobra.Command {
 	var level string
 	cmd := &cobra.Command{
 		Use: "trace", Short: "Tell the paths of packets as they begin flows, whoever sends them",
-		Long: "Tell the path of the first packet of every flow that begins, and of its answer, as taps on the\n" +
-			"links and the rules themselves tell it: of sandboxes, of containers of other engines, of the host.\n" +
+		Long: "Tell the path of the first packet of every flow that begins, and of its answer, as links,\n" +
+			"hooks and rules of the kernel tell it: of sandboxes, of containers of other engines, of the host.\n" +
 			"It goes on until it is interrupted, or to the end that is given. Only headers are looked at.\n\n" +
 			"With --json it is one JSON document a line.",
 		Example: "  towpath trace --duration 1s\n  towpath trace --from web --port 443 --count 1 --duration 1s --json\n" +
@@ -45,11 +45,10 @@ func (c *cli) trace() *cobra.Command {
 	f.BoolVar(&q.Drops, "drops", false, "only what does not arrive")
 	f.IntVar(&count, "count", 0, "end after so many paths")
 	f.DurationVar(&duration, "duration", 0, "end after this time")
-	f.StringVar(&level, "level", "", "by what means: taps")
+	levelFlag(cmd, &level)
 	completeFlag(cmd, "from", c.endNames, cobra.ShellCompDirectiveNoFileComp)
 	completeFlag(cmd, "to", c.endNames, cobra.ShellCompDirectiveNoFileComp)
 	completeFlag(cmd, "proto", fixed("tcp", "udp", "icmp"), cobra.ShellCompDirectiveNoFileComp)
-	completeFlag(cmd, "level", fixed("taps"), cobra.ShellCompDirectiveNoFileComp)
 	return c.output(cmd)
 }
 

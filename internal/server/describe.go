@@ -82,7 +82,7 @@ func parameters() map[string]openapi.Parameter {
 		"to":      {Description: "as from; explain takes a name that the source resolves and :PORT/PROTO behind it, too", Value: ""},
 		"port":    {Description: "of the destination", Value: uint16(0)},
 		"proto":   {Description: "tcp, udp or icmp", Value: ""},
-		"level":   {Description: "by what means: taps", Value: ""},
+		"level":   {Description: "by what means: full, tracepoints or taps", Value: ""},
 		"drops":   {Description: "leave out what arrives", Value: false},
 		"family":  {Description: "4 or 6", Value: 0},
 		"size":    {Description: "of the packet, in bytes, which may not be cut up", Value: 0},

@@ -31,6 +31,8 @@ type Sight interface {
 type Tracing interface {
 	// Watched are the namespaces that are watched.
 	Watched() []string
+	// Level is by what means.
+	Level() api.PathLevel
 	// Next waits for paths; with ctx, or when the daemon stops, it ends.
 	Next(ctx context.Context) ([]api.Path, error)
 	Close() error

@@ -42,6 +42,8 @@ type once struct{ query *api.TraceQuery }
 
 func (told) Trace(_ context.Context, q api.TraceQuery) (server.Tracing, error) { return once{&q}, nil }
 
+func (once) Level() api.PathLevel { return api.LevelTaps }
+
 func (once) Watched() []string { return []string{"host", "web"} }
 
 func (o once) Next(context.Context) ([]api.Path, error) {
@@ -76,7 +78,7 @@ func TestSight(t *testing.T) {
 		{"GET", "/v1/explain?from=web&to=db&size=27", "", 400, `is no number of bytes from 28 to 65535`},
 		{"GET", "/v1/explain?from=web&to=db&ttl=256", "", 400, `is no time to live from 1 to 255`},
 		{"GET", "/v1/explain?from=web&to=db&source=web", "", 400, `is no address`},
-		{"POST", "/v1/probe", `{"from":"web","to":"db:80","connect":true,"size":100,"ttl":9,"source":"10.0.0.9"}`, 200, `"fix":"{{web db:80 0 100 9 10.0.0.9 false} true}"`},
+		{"POST", "/v1/probe", `{"from":"web","to":"db:80","connect":true,"size":100,"ttl":9,"source":"10.0.0.9"}`, 200, `"fix":"{{web db:80 0 100 9 10.0.0.9 false} true }"`},
 		{"POST", "/v1/probe", `{"from":"web"}`, 400, `a source and a destination must be given`},
 		{"POST", "/v1/probe", `{"from":"web","to":"db","family":5}`, 400, `is neither 4 nor 6`},
 		{"POST", "/v1/probe", `{"from":"web","to":"db","size":27}`, 400, `is no number of bytes from 28 to 65535`},

@@ -25,7 +25,7 @@ func streamPaths(w http.ResponseWriter, r *http.Request, t Tracing) {
 	defer t.Close() //nolint:errcheck // the sockets are gone either way
 	lines := strings.Contains(r.Header.Get("Accept"), "application/x-ndjson")
 	out := stream{w: w, flush: http.NewResponseController(w), lines: lines}
-	w.Header().Set(api.TraceHeader, fmt.Sprintf("level=%s namespaces=%d", api.LevelTaps, len(t.Watched())))
+	w.Header().Set(api.TraceHeader, fmt.Sprintf("level=%s namespaces=%d", t.Level(), len(t.Watched())))
 	out.begin()
 	for err := out.flush.Flush(); err == nil; {
 		err = nextPaths(r, t, &out)

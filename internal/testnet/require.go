@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ const envRequire = "TOWPATH_REQUIRE"
 //	netns        may make network namespaces, and is in one of its own
 //	root         root of the initial user namespace
 //	bpf          may load BPF
+//	bpf-types    bpf, and the kernel tells its types (BTF), by which programs find what they read
+//	bpf-hooks    bpf-types, and programs may be hooked into the packet filter (Linux 6.4)
 //	kind:KIND    the kernel can make links of that kind
 //	conntrack    the table of connections can be filled: it has 2^19 entries at most
 //	NAME-binary  a program on the PATH; ping is ping-binary
@@ -68,6 +71,10 @@ func missing(feature string) error {
 		return missingBPF()
 	case feature == "conntrack":
 		return missingConntrack()
+	case feature == "bpf-types":
+		return missingTypes()
+	case feature == "bpf-hooks":
+		return missingHooks()
 	case feature == "ping":
 		_, err := exec.LookPath(feature)
 		return err
@@ -131,6 +138,41 @@ func missingConntrack() error {
 		err = fmt.Errorf("net.netfilter.nf_conntrack_max is %d, more than %d", n, most)
 	}
 	return err
+}
+
+// missingTypes looks for what the kernel tells of its types.
+func missingTypes() error {
+	if err := missingBPF(); err != nil {
+		return err
+	}
+	_, err := os.Stat("/sys/kernel/btf/vmlinux")
+	return err
+}
+
+// missingHooks loads the smallest program for the packet filter: it accepts.
+func missingHooks() error {
+	if err := missingTypes(); err != nil {
+		return err
+	}
+	const progLoad, typeNetfilter, attachNetfilter = 5, 32, 45 // BPF_PROG_LOAD, BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER
+	code := []uint64{0x1<<32 | 0xb7, 0x95}                     // r0 = 1; exit
+	licence := []byte("GPL\x00")
+	attr := struct {
+		progType, count     uint32
+		code, licence       uintptr
+		logLevel, logSize   uint32
+		log                 uint64
+		kernel, flags       uint32
+		name                [16]byte
+		ifindex, attachType uint32
+	}{progType: typeNetfilter, count: uint32(len(code)), code: uintptr(unsafe.Pointer(&code[0])), licence: uintptr(unsafe.Pointer(&licence[0])), attachType: attachNetfilter}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, progLoad, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(code)
+	runtime.KeepAlive(licence)
+	if errno != 0 {
+		return fmt.Errorf("load program for the packet filter: %w", errno)
+	}
+	return unix.Close(int(fd))
 }
 
 // missingKind makes a link of the kind in a namespace for it alone. Kinds that

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,18 @@ import (
 
 // Table is what the names of the tables begin with that make rules tell of packets.
 const Table = "towpath_trace"
+
+// newJoin is a path of which nothing is told yet.
+func newJoin(w Watch) *join {
+	j := &join{Watch: w, path: api.Path{
+		Schema: api.PathSchema, Kind: api.Actual, Level: cmp.Or(w.Level, api.LevelTaps), Complete: !w.Lost, Start: w.Start, Flow: w.Flow,
+		From: api.Party{Name: w.From, NS: w.From, Addr: w.Flow.Src}, To: api.Party{Addr: w.Flow.Dst}, Hops: []api.Hop{},
+	}}
+	if w.Entry != nil {
+		j.path.From = api.Party{Name: "outside", Addr: w.Flow.Src}
+	}
+	return j
+}
 
 // decision is what one base chain made of a packet.
 type decision struct {
@@ -146,22 +159,34 @@ func (j *join) decide() {
 	p := &j.path
 	stopped := j.stopped()
 	back := j.back()
+	// What goes over the loopback is seen before it comes back.
+	answered := back != nil && back.Quoted == nil && back.TCP&flagRST == 0 && j.Got && (stopped == nil || !j.local(back))
+	var drop *Drop
+	if drop = j.final(); drop != nil && !answered {
+		j.dropped(drop)
+		stopped = j.stopped() // hops have moved
+	}
 	switch {
 	case j.Refusal != "" && stopped == nil:
 		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel does not send it: "+j.Refusal
+		if drop != nil {
+			p.Reason += ", for " + drop.words()
+		}
 	case back != nil && back.Quoted != nil:
-		j.failed(*back, stopped)
+		j.failed(*back, stopped, drop)
 	case back != nil && back.TCP&flagRST != 0 && stopped != nil && stopped.Action == "reject":
 		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
 	case back != nil && back.TCP&flagRST != 0:
 		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers with a reset: nothing listens on port %d", back.Flow.Src, back.Flow.Sport)
-	case back != nil && j.Got && (stopped == nil || !j.local(back)): // what goes over the loopback is seen before it comes back
+	case answered:
 		p.Verdict = api.Answered
 	case stopped != nil:
 		p.Verdict, p.Reason, p.Culprit = api.Dropped, stopped.Detail+" drops it", stopped.Rule
 		if stopped.Direction != api.Request {
 			p.Reason = "its answer does not come back: " + p.Reason
 		}
+	case drop != nil:
+		j.gone(drop)
 	default:
 		j.vanished()
 	}
@@ -197,7 +222,7 @@ func (j *join) local(s *Sighting) bool {
 }
 
 // failed: an ICMP error came back.
-func (j *join) failed(back Sighting, stopped *api.Hop) {
+func (j *join) failed(back Sighting, stopped *api.Hop, drop *Drop) {
 	p, f := &j.path, back.Flow
 	port := f.Proto == "icmp" && f.ICMPType == 3 && f.ICMPCode == 3 || f.Proto == "icmpv6" && f.ICMPType == 1 && f.ICMPCode == 4
 	switch {
@@ -208,7 +233,11 @@ func (j *join) failed(back Sighting, stopped *api.Hop) {
 	case j.Entry == nil && back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
 		// Its own kernel gives it up after it took it: nobody answered for the next
 		// hop, or the link is down (ip_error, ndisc's error report).
-		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for nobody answers for the next hop"
+		why := "nobody answers for the next hop"
+		if drop != nil {
+			why = drop.words()
+		}
+		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for "+why
 	default:
 		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, icmpWords(f))
 	}

@@ -54,6 +54,11 @@ type Watch struct {
 	Got       bool
 	Sightings []Sighting
 	Rulings   []Ruling
+	// Level is by what means it was watched; "": taps. What is inside of the
+	// kernel only programs there see.
+	Level     api.PathLevel
+	Crossings []Crossing
+	Drops     []Drop
 	// Lost: there was more to see than could be kept.
 	Lost bool
 	// Risen are counters of drops that rose meanwhile, by namespace.
@@ -62,13 +67,7 @@ type Watch struct {
 
 // Join tells the path.
 func Join(w Watch) api.Path {
-	j := &join{Watch: w, path: api.Path{
-		Schema: api.PathSchema, Kind: api.Actual, Level: api.LevelTaps, Complete: !w.Lost, Start: w.Start, Flow: w.Flow,
-		From: api.Party{Name: w.From, NS: w.From, Addr: w.Flow.Src}, To: api.Party{Addr: w.Flow.Dst}, Hops: []api.Hop{},
-	}}
-	if w.Entry != nil {
-		j.path.From = api.Party{Name: "outside", Addr: w.Flow.Src}
-	}
+	j := newJoin(w)
 	j.sort()
 	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
 		j.leg(d)
@@ -91,6 +90,8 @@ type join struct {
 	path api.Path
 	seen map[api.Direction][]Sighting
 	told map[api.Direction]map[string][]decision // by namespace
+	// hooks are those that it was seen in, by namespace.
+	hooks map[api.Direction]map[string][]crossing
 }
 
 // sort parts what was seen by direction, in the order of time.
@@ -109,6 +110,7 @@ func (j *join) sort() {
 		}
 		j.told[d.direction][d.space] = append(j.told[d.direction][d.space], d)
 	}
+	j.crossed()
 }
 
 // folded reports whether a sighting is told by another: a bridge takes in what
@@ -136,6 +138,7 @@ func (j *join) link(space, name string) *machine.Link {
 func (j *join) leg(d api.Direction) {
 	list := j.seen[d]
 	if len(list) == 0 && d == api.Request { // gone before any link
+		j.changed(d, j.From, "output", "postrouting")
 		j.unfinished(d, j.From, nil)
 		j.rulings(d, j.From, "", nil)
 		return
@@ -189,6 +192,7 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 	j.rulings(d, list[0].Space, "prerouting", &at)
 	j.rulings(d, list[0].Space, "output", &at)
 	if len(out) == 0 {
+		j.changed(d, list[0].Space, "prerouting", "input", "output", "postrouting")
 		j.unfinished(d, list[0].Space, &at)
 		j.rulings(d, list[0].Space, "", &at)
 		return
@@ -197,18 +201,25 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 	// was sent by the bridge (br_netfilter).
 	left := out[len(out)-1]
 	left.At = out[0].At
-	j.translated(d, left, before, true)
+	if !j.changed(d, list[0].Space, "prerouting", "output") {
+		j.translated(d, left, before, true)
+	}
 	if len(in) > 0 && out[0].TTL < in[0].TTL {
 		h := j.hop(d, out[0])
+		if c := j.crossing(d, h.NS, "forward"); c != nil {
+			h.AtMicros = micros(c.At)
+		}
 		h.Layer, h.Action, h.Device = api.LayerRoute, "routes", in[len(in)-1].Link
 		if l := j.link(h.NS, h.Device); l != nil && l.Master != "" {
 			h.Device = l.Master
 		}
-		h.Detail, h.Sources, h.Before = out[0].Flow.Dst.String()+" dev "+out[0].Link, []string{"tap"}, new(in[0].Flow)
+		h.Detail, h.Sources, h.Before = out[0].Flow.Dst.String()+" dev "+out[0].Link, []string{j.source()}, new(in[0].Flow)
 		j.path.Hops = append(j.path.Hops, h)
 	}
 	j.rulings(d, list[0].Space, "", &at)
-	j.translated(d, left, before, false)
+	if !j.changed(d, list[0].Space, "input", "forward", "postrouting") {
+		j.translated(d, left, before, false)
+	}
 	for _, s := range out {
 		j.sent(d, s, len(in) > 0)
 	}
@@ -230,7 +241,7 @@ func (j *join) asked(d api.Direction, seen api.Flow) api.Flow {
 func (j *join) hop(d api.Direction, s Sighting) api.Hop {
 	h := api.Hop{
 		Direction: d, NS: s.Space, Device: s.Link, AtMicros: micros(s.At),
-		Before: new(s.Flow), Sources: []string{"tap"}, Certain: true,
+		Before: new(s.Flow), Sources: []string{j.source()}, Certain: true,
 	}
 	if sp := j.Machine.Space(s.Space); sp != nil {
 		h.NSInode = sp.Inode
@@ -276,7 +287,7 @@ func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bo
 		return
 	}
 	h := j.hop(d, out)
-	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{"tap"}
+	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{j.source()}
 	h.Detail = endText(from.Src, from.Sport) + " -> " + endText(to.Src, to.Sport)
 	if dst {
 		h.Layer, h.Detail = api.LayerPrerouting, endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
@@ -287,7 +298,7 @@ func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bo
 	h.Action = action
 	for _, r := range j.told[d][out.Space] {
 		if r.nat && (r.hook == "prerouting" || r.hook == "output") == dst {
-			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{"tap", "nftrace"}
+			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{j.source(), "nftrace"}
 			if r.masquerade {
 				h.Action = "masquerade"
 			}
@@ -301,7 +312,7 @@ func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bo
 func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
 	list := j.told[d][space]
 	for i, r := range list {
-		if !r.nat {
+		if !r.nat || j.passed(d, space, r.hook) {
 			continue
 		}
 		h := api.Hop{
@@ -360,6 +371,9 @@ func (j *join) rulings(d api.Direction, space, hook string, at *time.Duration) {
 		when := r.at
 		if at != nil {
 			when = *at
+		}
+		if c := j.crossing(d, space, r.hook); c != nil {
+			when = c.At
 		}
 		j.path.Hops = append(j.path.Hops, api.Hop{
 			Direction: d, NS: space, Device: r.device, Layer: api.Layer(r.hook), Action: r.action, Detail: ruleText(*r.rule), Rule: r.rule,

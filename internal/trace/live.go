@@ -28,8 +28,13 @@ const (
 type Live struct {
 	Machine *machine.Host
 	Start   time.Time
-	flows   []*flowSeen
-	begun   map[traceID]*flowSeen
+	// Level is by what means it is watched.
+	Level api.PathLevel
+	// EachDrop tells of drops of packets that begin no flow, too.
+	EachDrop bool
+	flows    []*flowSeen
+	begun    map[traceID]*flowSeen
+	loose    []api.Path
 }
 
 // flowSeen is what was seen of the first packet of a flow and of its answer.
@@ -40,6 +45,8 @@ type flowSeen struct {
 	known       []api.Flow // all that it was on its way
 	sightings   []Sighting
 	rulings     []Ruling
+	crossings   []Crossing
+	drops       []Drop
 	first, last time.Duration
 	told        bool
 	lost        bool // something of that time could not be kept
@@ -53,18 +60,18 @@ type traceID struct {
 	nft.Family
 }
 
-// Add notes what was seen. With lost there was more, of any flow.
-func (l *Live) Add(s []Sighting, r []Ruling, lost bool) {
+// Add notes what was seen. With w.Lost there was more, of any flow.
+func (l *Live) Add(w Watch) {
 	if l.begun == nil {
 		l.begun = map[traceID]*flowSeen{}
 	}
-	slices.SortStableFunc(s, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
-	for _, x := range s {
+	slices.SortStableFunc(w.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
+	for _, x := range w.Sightings {
 		if f := l.flow(x.Packet, x.At, &x); f != nil && !f.told {
 			f.sightings = append(f.sightings, x)
 		}
 	}
-	for _, x := range r {
+	for _, x := range w.Rulings {
 		k := traceID{x.Space, x.ID, x.Table, x.Family}
 		f := l.begun[k]
 		if x.Packet != nil {
@@ -75,8 +82,9 @@ func (l *Live) Add(s []Sighting, r []Ruling, lost bool) {
 			f.rulings = append(f.rulings, x)
 		}
 	}
+	l.inside(w)
 	for _, f := range l.flows {
-		f.lost = f.lost || lost
+		f.lost = f.lost || w.Lost
 	}
 }
 
@@ -167,9 +175,10 @@ func (f *flowSeen) learn(x api.Flow) {
 
 // Ready are the paths of which by now no more will be seen.
 func (l *Live) Ready(now time.Duration) []api.Path {
-	var out []api.Path
+	out := l.loose
+	l.loose = nil
 	for _, f := range l.flows {
-		if f.told || now-f.last < still || len(f.sightings) == 0 && len(f.rulings) == 0 {
+		if f.told || now-f.last < still || len(f.sightings)+len(f.rulings)+len(f.drops) == 0 {
 			continue
 		}
 		p := l.path(f)
@@ -177,7 +186,7 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 			continue
 		}
 		out = append(out, p)
-		f.told, f.sightings, f.rulings = true, nil, nil
+		f.told, f.sightings, f.rulings, f.crossings, f.drops = true, nil, nil, nil, nil
 	}
 	l.flows = slices.DeleteFunc(l.flows, func(f *flowSeen) bool { return f.told && now-f.last > remembered })
 	for k, f := range l.begun {
@@ -190,7 +199,7 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 
 // path tells one flow. Times count from when it was seen first.
 func (l *Live) path(f *flowSeen) api.Path {
-	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: f.lost, Start: l.Start.Add(f.first)}
+	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: f.lost, Start: l.Start.Add(f.first), Level: l.Level}
 	for _, s := range f.sightings {
 		s.At -= f.first
 		w.Sightings = append(w.Sightings, s)
@@ -199,6 +208,7 @@ func (l *Live) path(f *flowSeen) api.Path {
 		r.At -= f.first
 		w.Rulings = append(w.Rulings, r)
 	}
+	f.inside(&w)
 	slices.SortStableFunc(w.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
 	switch {
 	case len(w.Sightings) > 0:
@@ -207,6 +217,8 @@ func (l *Live) path(f *flowSeen) api.Path {
 		if !s.Out && l.fromOutside(s) {
 			w.Entry = &s
 		}
+	case len(w.Rulings) == 0:
+		w.From, w.Flow = w.Drops[0].Space, w.Drops[0].Flow
 	default:
 		i := max(slices.IndexFunc(w.Rulings, func(r Ruling) bool { return r.Packet != nil }), 0)
 		w.From = w.Rulings[i].Space

@@ -178,7 +178,7 @@ func TestLiveParts(t *testing.T) {
 		f.Proto = "udp"
 		return seen(at, "web", "eth0", false, Packet{Flow: f, TTL: 64})
 	}
-	l.Add([]Sighting{send(10, "192.0.2.1"), send(11, "192.0.2.2"), answer(20, "192.0.2.2"), answer(25, "192.0.2.1")}, nil, false)
+	l.Add(Watch{Sightings: []Sighting{send(10, "192.0.2.1"), send(11, "192.0.2.2"), answer(20, "192.0.2.2"), answer(25, "192.0.2.1")}})
 	if early := l.Ready(50 * time.Microsecond); len(early) != 0 {
 		t.Errorf("told too early: %v", early)
 	}
@@ -192,13 +192,13 @@ func TestLiveParts(t *testing.T) {
 			t.Errorf("path %d: %s %s\n%s", i, p.Verdict, p.Flow.Dst, told(p))
 		}
 	}
-	l.Add([]Sighting{send(2e6, "192.0.2.1"), send(2e6, "192.0.2.9")}, nil, true)
+	l.Add(Watch{Sightings: []Sighting{send(2e6, "192.0.2.1"), send(2e6, "192.0.2.9")}, Lost: true})
 	if again := l.Ready(20 * time.Second); len(again) != 1 || again[0].Flow.Dst.String() != "192.0.2.9" || again[0].Verdict != api.Lost || again[0].Complete {
 		t.Errorf("after that: %+v", again)
 	}
 	multicast := flow("10.0.0.2", 5353, "224.0.0.251", 5353)
 	multicast.Proto = "udp"
-	l.Add([]Sighting{seen(3e6, "web", "eth0", true, Packet{Flow: multicast, TTL: 255})}, nil, false)
+	l.Add(Watch{Sightings: []Sighting{seen(3e6, "web", "eth0", true, Packet{Flow: multicast, TTL: 255})}})
 	if more := l.Ready(time.Minute); len(more) != 0 || len(l.flows) != 0 {
 		t.Errorf("multicast is told of, or flows are kept: %v, %d", more, len(l.flows))
 	}

@@ -2,8 +2,15 @@ package e2e
 
 import (
 	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/towpath/towpath/internal/linux/nft"
 	rules "github.com/towpath/towpath/internal/nft"
@@ -32,17 +39,73 @@ func armed(t *testing.T, ns *testnet.NS) int {
 	return n
 }
 
-// TestTraceLeavesNothing: while it is traced, there is a table; when the daemon
-// is killed, or the client goes, there is none.
+// attached are the programs of BPF that a process holds, and the links that make
+// them run, by the kernel's numbers for them.
+func attached(t *testing.T, pid int) (programs []ebpf.ProgramID, links []link.ID) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, _ := os.ReadFile(file) // it may be closed by now
+		for line := range strings.Lines(string(b)) {
+			key, value, _ := strings.Cut(line, ":")
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32)
+			switch {
+			case err != nil:
+			case key == "prog_id":
+				programs = append(programs, ebpf.ProgramID(n))
+			case key == "link_id":
+				links = append(links, link.ID(n))
+			}
+		}
+	}
+	return programs, links
+}
+
+// alive counts those that the kernel still has.
+func alive(programs []ebpf.ProgramID, links []link.ID) (n int) {
+	for _, id := range programs {
+		if p, err := ebpf.NewProgramFromID(id); err == nil {
+			n++
+			_ = p.Close()
+		}
+	}
+	for _, id := range links {
+		if l, err := link.NewFromID(id); err == nil {
+			n++
+			_ = l.Close()
+		}
+	}
+	return n
+}
+
+// TestTraceLeavesNothing: while it is traced, there is a table, and at a level with
+// BPF there are programs; when the daemon is killed, or the client goes, there is
+// nothing, as before.
 func TestTraceLeavesNothing(t *testing.T) {
+	for level, feature := range map[string]string{"taps": "netns", "tracepoints": "bpf-types", "full": "bpf-hooks"} {
+		t.Run(level, func(t *testing.T) {
+			testnet.Require(t, "netns", feature)
+			traceLeavesNothing(t, level)
+		})
+	}
+}
+
+func traceLeavesNothing(t *testing.T, level string) {
 	w := newWorld(t)
 	w.start()
 	w.must("sandbox", "create", "web")
-	if n := armed(t, w.host); n != 0 {
-		t.Errorf("%d tables without a trace", n)
+	nothing := func(when string) {
+		programs, links := attached(t, w.daemon.Process.Pid)
+		if n := armed(t, w.host); n+len(programs)+len(links) != 0 {
+			t.Errorf("%s: %d tables, programs %v, links %v", when, n, programs, links)
+		}
 	}
+	nothing("before a trace")
 	begin := func() (stop func()) {
-		cmd := w.command(t.Context(), "trace")
+		cmd := w.command(t.Context(), "trace", "--level", level)
 		errs, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -50,21 +113,26 @@ func TestTraceLeavesNothing(t *testing.T) {
 		if err := w.host.Start(cmd); err != nil {
 			t.Fatal(err)
 		}
-		if line, err := bufio.NewReader(errs).ReadString('\n'); err != nil || !strings.HasPrefix(line, "tracing: level taps namespaces ") {
+		if line, err := bufio.NewReader(errs).ReadString('\n'); err != nil || !strings.HasPrefix(line, "tracing: level "+level+" namespaces ") {
 			t.Fatalf("%q, %v", line, err)
 		}
 		return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
 	}
 	stop := begin()
-	if n := armed(t, w.host); n != 1 {
-		t.Errorf("%d tables with a trace, want 1", n)
+	programs, links := attached(t, w.daemon.Process.Pid)
+	if n := armed(t, w.host); n != 1 || (len(programs) == 0) != (level == "taps") || (len(links) == 0) != (level == "taps") {
+		t.Errorf("with a trace %d tables, programs %v, links %v", n, programs, links)
 	}
 	stop()
-	w.eventually("the table goes with the client", func() bool { return armed(t, w.host) == 0 })
+	gone := func() bool { return armed(t, w.host)+alive(programs, links) == 0 }
+	w.eventually("everything goes with the client", gone)
+	nothing("after the trace")
 	stop = begin()
+	programs, links = attached(t, w.daemon.Process.Pid)
 	w.kill()
-	w.eventually("the table goes with the daemon", func() bool { return armed(t, w.host) == 0 })
+	w.eventually("everything goes with the daemon", gone)
 	stop()
 	w.start()
+	nothing("after the next start")
 	w.clean()
 }

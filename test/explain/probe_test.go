@@ -33,7 +33,7 @@ func sources(level api.PathLevel) []string {
 // the level can know must be said, and nothing else.
 func (s scenario) probe(w *world, level api.PathLevel) {
 	w.Helper()
-	p, err := probe.Run(w.Context(), probe.Config{Machine: w.machine(), Again: w.look, Open: w.looking().Open}, api.ProbeQuery{PathQuery: s.query()})
+	p, err := probe.Run(w.Context(), probe.Config{Machine: w.machine(), Again: w.look, Open: w.looking().Open}, api.ProbeQuery{PathQuery: s.query(), Level: level})
 	if s.from == "outside" {
 		if api.CodeOf(err) != api.Unsupported {
 			w.Errorf("a probe from outside: %v", err)

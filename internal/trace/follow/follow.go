@@ -18,6 +18,7 @@ import (
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/taps"
+	"github.com/towpath/towpath/internal/trace/watch"
 )
 
 // Watcher watches until it is closed.
@@ -27,6 +28,7 @@ type Watcher struct {
 	from    end
 	to      end
 	session *taps.Session
+	level   api.PathLevel
 	seen    trace.Live
 	names   []string
 }
@@ -41,12 +43,8 @@ type end struct {
 // Open begins to watch.
 func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*os.File, error), q api.TraceQuery) (*Watcher, error) {
 	w := &Watcher{machine: m, query: q}
-	switch q.Level {
-	case "", api.LevelTaps:
-	case api.LevelFull, api.LevelTracepoints:
-		return nil, api.Errorf(api.Unsupported, "trace: level %s needs programs of BPF, which this version has none of", q.Level).WithFix("use --level taps")
-	default:
-		return nil, api.Errorf(api.Invalid, "trace: level %q is not known", q.Level).WithFix("use taps")
+	if err := watch.Check(q.Level); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
 	}
 	var err error
 	if w.from, err = w.end(q.From); err != nil {
@@ -67,10 +65,11 @@ func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*o
 	for _, s := range spaces {
 		w.names = append(w.names, s.Name)
 	}
-	if w.session, err = taps.Open(ctx, spaces, 0, 0); err != nil {
+	w.session, w.level, err = watch.Open(ctx, watch.Want{Level: q.Level, Drops: q.Drops, Machine: &m.Host, Spaces: spaces})
+	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start()}
+	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start(), Level: w.level, EachDrop: q.Drops}
 	return w, nil
 }
 
@@ -89,6 +88,9 @@ func (w *Watcher) end(name string) (end, error) {
 // Watched are the namespaces that are watched.
 func (w *Watcher) Watched() []string { return w.names }
 
+// Level is by what means it is watched.
+func (w *Watcher) Level() api.PathLevel { return w.level }
+
 // Close ends it; nothing stays behind.
 func (w *Watcher) Close() error {
 	if err := w.session.Close(); err != nil {
@@ -101,7 +103,7 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
 	var out []api.Path
 	_, err := w.session.Hear(ctx, time.Time{}, func(seen *trace.Watch) bool {
-		w.seen.Add(seen.Sightings, seen.Rulings, seen.Lost)
+		w.seen.Add(*seen)
 		*seen = trace.Watch{}
 		for _, p := range w.seen.Ready(time.Since(w.session.Start())) {
 			w.machine.Annotate(&p)

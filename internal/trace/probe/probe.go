@@ -19,6 +19,7 @@ import (
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/taps"
+	"github.com/towpath/towpath/internal/trace/watch"
 )
 
 const (
@@ -41,6 +42,9 @@ type Config struct {
 
 // Run sends the packet and watches it.
 func Run(ctx context.Context, c Config, q api.ProbeQuery) (api.Probe, error) {
+	if err := watch.Check(q.Level); err != nil {
+		return api.Probe{}, fmt.Errorf("probe %s to %s: %w", q.From, q.To, err)
+	}
 	first, err := c.Machine.Explain(q.PathQuery)
 	if err != nil {
 		return api.Probe{}, err
@@ -74,6 +78,7 @@ type run struct {
 	Config
 	q     api.ProbeQuery
 	files map[string]*os.File
+	level api.PathLevel // at which it is watched
 }
 
 func (r *run) close() {
@@ -99,13 +104,16 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 		release()
 		return api.Probe{}, err
 	}
-	s, err := taps.Open(ctx, watched, protoNumber(first.Flow.Proto), mark)
+	s, level, err := watch.Open(ctx, watch.Want{
+		Level: r.q.Level, Proto: protoNumber(first.Flow.Proto), Mark: mark, V6: first.Flow.Dst.Is6(), Machine: &r.Machine.Host, Spaces: watched,
+	})
 	if err != nil {
 		release()
 		return api.Probe{}, err
 	}
 	defer s.Close() //nolint:errcheck // nothing of it is kept
 	release()
+	r.level = level
 	w, err := r.watch(ctx, s, expected, mark)
 	if err != nil {
 		return api.Probe{}, err
@@ -151,7 +159,7 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mar
 	defer cancel()
 	var done time.Time
 	fill := func(w *trace.Watch) {
-		w.Machine, w.From, w.Mark, w.Start, w.Flow = &r.Machine.Host, expected.From.NS, mark, start, expected.Flow
+		w.Machine, w.From, w.Mark, w.Start, w.Flow, w.Level = &r.Machine.Host, expected.From.NS, mark, start, expected.Flow, r.level
 		if w.Got = sent.Got(); sent.Refusal != 0 {
 			w.Refusal = refusal(sent.Refusal)
 		}
@@ -184,6 +192,7 @@ func ended(w trace.Watch) bool {
 		return true
 	}
 	w.Sightings, w.Rulings = slices.Clone(w.Sightings), slices.Clone(w.Rulings)
+	w.Crossings, w.Drops = slices.Clone(w.Crossings), slices.Clone(w.Drops)
 	return trace.Join(w).Verdict != api.Lost
 }
 

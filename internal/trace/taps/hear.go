@@ -44,7 +44,7 @@ func (s *Session) Hear(ctx context.Context, start time.Time, enough func(*trace.
 				continue
 			}
 			if err := s.drain(s.taps[i]); err != nil {
-				return s.seen, fmt.Errorf("hear of packets in %s: %w", s.taps[i].space, err)
+				return s.seen, fmt.Errorf("hear of packets: %w", err)
 			}
 		}
 	}
@@ -53,6 +53,9 @@ func (s *Session) Hear(ctx context.Context, start time.Time, enough func(*trace.
 
 // drain reads what a socket has.
 func (s *Session) drain(t tap) error {
+	if t.also != nil {
+		return t.also.Read(s.start, &s.seen, most)
+	}
 	if t.ring != nil {
 		t.ring.read(func(h heard) { s.sighting(t, h) })
 		lost, err := t.ring.lost()
@@ -79,7 +82,7 @@ func (s *Session) drain(t tap) error {
 
 // full reports whether no more is kept.
 func (s *Session) full() bool {
-	full := len(s.seen.Sightings)+len(s.seen.Rulings) >= most
+	full := len(s.seen.Sightings)+len(s.seen.Crossings)+len(s.seen.Drops)+len(s.seen.Rulings) >= most
 	s.seen.Lost = s.seen.Lost || full
 	return full
 }

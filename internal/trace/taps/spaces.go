@@ -38,7 +38,7 @@ func Spaces(h *machine.Host, first []string, open func(*machine.Space) (*os.File
 		for _, l := range s.Links {
 			links[l.Index] = l.Name
 		}
-		out = append(out, Space{Name: name, File: f, Links: links})
+		out = append(out, Space{Name: name, Inode: s.Inode, File: f, Links: links})
 	}
 	return out, nil
 }

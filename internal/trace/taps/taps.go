@@ -50,11 +50,22 @@ type tap struct {
 	space string
 	ring  *ring // nil: the packet filter's
 	links map[int]string
+	also  Source // nil: none
+}
+
+// Source is something else that tells of packets.
+type Source interface {
+	// FD is readable when there is something to read.
+	FD() int
+	// Read notes it, of all together so much at most. Times count from start.
+	Read(start time.Time, w *trace.Watch, most int) error
+	Close() error
 }
 
 // Space is a namespace to watch, and the names of its links by their indexes.
 type Space struct {
 	Name  string
+	Inode uint64
 	File  *os.File
 	Links map[int]string
 }
@@ -62,24 +73,39 @@ type Space struct {
 // Open starts to watch for packets of a protocol with the mark or, with neither,
 // for all that begin a flow or answer one that begins.
 func Open(ctx context.Context, spaces []Space, proto uint8, mark trace.Mark) (*Session, error) {
+	return open(ctx, spaces, proto, mark, nil)
+}
+
+// OpenWith is Open, but that another source sees the packets, and here it is only
+// heard what rules tell of them. The source is closed with the session.
+func OpenWith(ctx context.Context, also Source, spaces []Space, proto uint8, mark trace.Mark) (*Session, error) {
+	return open(ctx, spaces, proto, mark, also)
+}
+
+func open(ctx context.Context, spaces []Space, proto uint8, mark trace.Mark, also Source) (*Session, error) {
 	s := &Session{mark: mark, start: time.Now(), buf: make([]byte, 1<<16)}
+	if also != nil {
+		s.taps = append(s.taps, tap{fd: also.FD(), also: also})
+	}
 	for _, sp := range spaces {
-		if err := s.watch(ctx, sp, proto); err != nil {
+		if err := s.watch(ctx, sp, proto, also == nil); err != nil {
 			return nil, errors.Join(fmt.Errorf("watch %s: %w", sp.Name, err), s.Close())
 		}
 	}
 	return s, nil
 }
 
-// watch opens both sockets in a namespace, and arms its packet filter. A kernel
+// watch opens the sockets in a namespace, and arms its packet filter. A kernel
 // without nf_tables has none.
-func (s *Session) watch(ctx context.Context, sp Space, proto uint8) error {
+func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) error {
 	err := netns.Do(sp.File, func() error {
-		r, err := packets(s.mark)
-		if err != nil {
-			return err
+		if links {
+			r, err := packets(s.mark)
+			if err != nil {
+				return err
+			}
+			s.taps = append(s.taps, tap{fd: r.fd, space: sp.Name, ring: r, links: sp.Links})
 		}
-		s.taps = append(s.taps, tap{fd: r.fd, space: sp.Name, ring: r, links: sp.Links})
 		fd, err := rulings()
 		if err != nil {
 			return err
@@ -105,11 +131,14 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8) error {
 func (s *Session) Close() error {
 	var errs []error
 	for _, t := range s.taps {
-		if t.ring != nil {
+		switch {
+		case t.ring != nil:
 			errs = append(errs, t.ring.close())
-			continue
+		case t.also != nil:
+			errs = append(errs, t.also.Close())
+		default:
+			errs = append(errs, unix.Close(t.fd))
 		}
-		errs = append(errs, unix.Close(t.fd))
 	}
 	for _, c := range s.armed {
 		errs = append(errs, c.Close())

@@ -1,0 +1,250 @@
+package trace
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/towpath/towpath/api"
+)
+
+// Drop is the kernel's word that it has dropped a packet, and why.
+type Drop struct {
+	At    time.Duration // since the packet was sent
+	Space string
+	Link  string // "": none
+	// Reason is the kernel's name for it, without SKB_DROP_REASON_; "": it gives none.
+	Reason string
+	// Symbol is the function of the kernel that dropped it.
+	Symbol string
+	Packet
+}
+
+// final is the drop that ended the packet, its answer, or the error about it;
+// nil: there is none.
+func (j *join) final() *Drop {
+	var last *Drop
+	slices.SortStableFunc(j.Drops, func(a, b Drop) int { return cmp.Compare(a.At, b.At) })
+	for i := range j.Drops {
+		x := &j.Drops[i]
+		d, ok := j.Mark.Direction(x.Packet)
+		if !ok || j.aside(d, x) {
+			continue
+		}
+		last = x
+	}
+	return last
+}
+
+// aside reports whether what was dropped is a copy: what a bridge floods is
+// dropped by all but one, and a packet that goes on was not dropped. An answer to
+// a raw socket is no socket's of TCP, nor of ping's.
+func (j *join) aside(d api.Direction, x *Drop) bool {
+	if x.copy() || d == api.Reply && x.Space == j.From && x.Reason == "NO_SOCKET" {
+		return true
+	}
+	return slices.ContainsFunc(j.seen[d], func(s Sighting) bool { return s.At > x.At })
+}
+
+// copy reports whether it is one of those that a bridge floods, dropped where it is
+// not for.
+func (x *Drop) copy() bool {
+	return x.Reason == "OTHERHOST" || x.Reason == "IPV6_NDISC_NS_OTHERHOST"
+}
+
+// dropHop is the hop of a drop.
+func (j *join) dropHop(d api.Direction, x *Drop) api.Hop {
+	h := api.Hop{
+		Direction: d, NS: x.Space, Device: x.Link, Layer: layerOf(x.Reason), Action: "drop", Detail: x.words(), Before: new(x.Flow),
+		AtMicros: micros(x.At), Sources: []string{"bpf"}, Certain: true,
+	}
+	if x.Symbol == "neigh_invalidate" {
+		h.Layer = api.LayerNeighbour
+	}
+	if x.Reason == "NO_SOCKET" {
+		h.Action = "refuses"
+	}
+	for _, c := range j.hooks[d][x.Space] {
+		if x.filtered() && c.left == nil {
+			h.Layer, h.Device = api.Layer(c.Hook), cmp.Or(h.Device, c.In, c.Out)
+		}
+	}
+	j.place(&h)
+	return h
+}
+
+// dropped adds the hop of a drop: behind what happened to the packet before. Where
+// a rule told that it dropped it, that is the same hop.
+func (j *join) dropped(x *Drop) {
+	d, _ := j.Mark.Direction(x.Packet)
+	at := len(j.path.Hops)
+	for at > 0 && after(j.path.Hops[at-1].Direction, d) {
+		at--
+	}
+	for i := range j.path.Hops[:at] {
+		p := &j.path.Hops[i]
+		if p.Direction == d && p.NS == x.Space && p.Rule != nil && (p.Action == "drop" || p.Action == "reject") {
+			p.Sources = append(p.Sources, "bpf")
+			return
+		}
+	}
+	j.path.Hops = slices.Insert(j.path.Hops, at, j.dropHop(d, x))
+}
+
+// gone: the kernel dropped it, and nobody told its sender.
+func (j *join) gone(x *Drop) {
+	d, _ := j.Mark.Direction(x.Packet)
+	j.path.Verdict, j.path.Reason = api.Dropped, x.place()+x.words()
+	if d != api.Request {
+		j.path.Reason = "its answer does not come back: " + j.path.Reason
+	}
+}
+
+// alone makes a drop all there is of the path.
+func (j *join) alone(x *Drop) {
+	h := j.dropHop(api.Request, x)
+	j.path.Hops = append(j.path.Hops, h)
+	j.path.Verdict, j.path.Reason = api.Dropped, x.place()+x.words()
+}
+
+// place is where it was dropped.
+func (x *Drop) place() string {
+	if x.Link == "" {
+		return "in " + x.Space + ": "
+	}
+	return "at " + x.Link + " of " + x.Space + ": "
+}
+
+// after reports whether the hops of one direction stand behind those of another.
+func after(a, b api.Direction) bool {
+	order := []api.Direction{api.Request, api.Reply, api.ErrorBack}
+	return slices.Index(order, a) > slices.Index(order, b)
+}
+
+// filtered reports whether the packet filter dropped it.
+func (x *Drop) filtered() bool {
+	return x.Reason == "NETFILTER_DROP" || strings.HasPrefix(x.Symbol, "nft_") || strings.HasPrefix(x.Symbol, "nf_")
+}
+
+// words are what the drop means, and what the kernel calls it.
+func (x *Drop) words() string {
+	words := cmp.Or(placed()[[2]string{x.Symbol, x.Reason}], reasons()[x.Reason])
+	switch {
+	case x.Reason == "IP_INHDR" && x.TTL <= 1 && strings.Contains(x.Symbol, "forward"):
+		words = "its time to live is over"
+	case words == "" && x.filtered():
+		words = "the packet filter drops it"
+	case words == "" && x.unsaid():
+		words = "the kernel gives no reason"
+	case words == "":
+		words = "the kernel drops it"
+	}
+	name := x.Reason
+	if x.Symbol != "" {
+		name = strings.TrimSpace(name + " in " + x.Symbol)
+	}
+	if name == "" {
+		return words
+	}
+	return fmt.Sprintf("%s (%s)", words, name)
+}
+
+// unsaid reports whether the kernel has no reason for this drop.
+func (x *Drop) unsaid() bool { return x.Reason == "" || x.Reason == "NOT_SPECIFIED" }
+
+// placed are words for reasons that mean something else, or anything at all, by
+// the function that drops for them.
+func placed() map[[2]string]string {
+	return map[[2]string]string{
+		{"ip_error", "IP_INADDRERRORS"}:             "this namespace does not forward IPv4", // ip_error asks IN_DEV_FORWARD first
+		{"ip_error", "NOT_SPECIFIED"}:               "its route leads nowhere: a blackhole, or a prohibition",
+		{"dst_discard_out", "NOT_SPECIFIED"}:        "its route leads nowhere: a blackhole",
+		{"ip6_pkt_prohibit", "IP_INNOROUTES"}:       "its route is a prohibition",
+		{"ip6_pkt_prohibit_out", "IP_OUTNOROUTES"}:  "its route is a prohibition",
+		{"neigh_invalidate", "NOT_SPECIFIED"}:       "nobody answers for the next hop", // ndisc_error_report
+		{"nf_hook_slow", "NETFILTER_DROP"}:          "a hook of the packet filter drops it, of the older iptables or of a program",
+		{"br_handle_frame_finish", "NOT_SPECIFIED"}: "the bridge does not take it in",
+		{"br_flood", "NOT_SPECIFIED"}:               "no port of the bridge may send it on",
+	}
+}
+
+// layerOf is the part of the kernel that drops for a reason.
+func layerOf(reason string) api.Layer {
+	for prefix, layer := range map[string]api.Layer{
+		"NEIGH_": api.LayerNeighbour, "TCP_": api.LayerSocket, "UDP_": api.LayerSocket, "SOCKET_": api.LayerSocket, "IP_": api.LayerRoute,
+		"IPV6": api.LayerRoute, "TC_INGRESS": api.LayerIngress, "TC_EGRESS": api.LayerEgress, "QDISC_": api.LayerEgress, "XDP": api.LayerIngress,
+	} {
+		if strings.HasPrefix(reason, prefix) {
+			return layer
+		}
+	}
+	switch reason {
+	case "NO_SOCKET", "PROTO_MEM", "XFRM_POLICY":
+		return api.LayerSocket
+	case "PKT_TOO_BIG":
+		return api.LayerRoute
+	}
+	return api.LayerLink
+}
+
+// reasons are the kernel's reasons (enum skb_drop_reason) in words, of those that
+// people meet. The others are told by their names alone.
+func reasons() map[string]string {
+	return map[string]string{
+		"NO_SOCKET":                "nothing listens there",
+		"NETFILTER_DROP":           "the packet filter drops it",
+		"OTHERHOST":                "its MAC address is another's",
+		"IP_RPFILTER":              "the way back to its source is by another link (rp_filter)",
+		"IP_INNOROUTES":            "there is no route to its destination",
+		"IP_OUTNOROUTES":           "there is no route to its destination",
+		"IP_INADDRERRORS":          "it may not come with these addresses",
+		"IP_LOCAL_SOURCE":          "its source is an address of this very host",
+		"IP_INVALID_SOURCE":        "its source is no address that may send",
+		"IP_INVALID_DEST":          "its destination is no address that may be sent to",
+		"IP_LOCALNET":              "a loopback address may not come by a link",
+		"IP_INHDR":                 "its header is not valid",
+		"IP_CSUM":                  "its checksum is wrong",
+		"IP_NOPROTO":               "nothing takes this protocol",
+		"IPV6DISABLED":             "IPv6 is switched off there",
+		"PKT_TOO_BIG":              "it is too big for the next link, and may not be cut up",
+		"PKT_TOO_SMALL":            "it is cut off",
+		"NEIGH_FAILED":             "nobody answers for the next hop",
+		"NEIGH_CREATEFAIL":         "the table of neighbours is full",
+		"NEIGH_QUEUEFULL":          "too many wait for the next hop to answer",
+		"NEIGH_DEAD":               "the neighbour's entry is gone",
+		"DEV_READY":                "the link is down",
+		"DEV_HDR":                  "the link makes no header for it",
+		"QDISC_DROP":               "the queue of the link drops it",
+		"QDISC_OVERLIMIT":          "the queue of the link is full",
+		"QDISC_CONGESTED":          "the queue of the link is full",
+		"CPU_BACKLOG":              "the processor has too much to do",
+		"FULL_RING":                "the ring of the device is full",
+		"TC_INGRESS":               "a filter of tc drops it as it comes in",
+		"TC_EGRESS":                "a filter of tc drops it as it goes out",
+		"XDP":                      "a program of XDP drops it",
+		"BPF_CGROUP_EGRESS":        "a program of its control group drops it",
+		"SOCKET_FILTER":            "the socket's filter drops it",
+		"SOCKET_RCVBUFF":           "the socket's buffer is full",
+		"SOCKET_BACKLOG":           "the socket's backlog is full",
+		"TCP_LISTEN_OVERFLOW":      "too many connections wait for the listener",
+		"TCP_CSUM":                 "its checksum is wrong",
+		"UDP_CSUM":                 "its checksum is wrong",
+		"ICMP_CSUM":                "its checksum is wrong",
+		"UNHANDLED_PROTO":          "nothing takes this protocol",
+		"LOCAL_MAC":                "it comes with the bridge's own MAC address",
+		"MAC_INVALID_SOURCE":       "its MAC address may not send there",
+		"NO_TX_TARGET":             "no port may send it on",
+		"BRIDGE_INGRESS_STP_STATE": "the port of the bridge does not forward",
+		"VXLAN_VNI_NOT_FOUND":      "nobody has this VXLAN",
+		"VXLAN_INVALID_HDR":        "its VXLAN header is not valid",
+		"UNICAST_IN_L2_MULTICAST":  "it is for one, and came to all",
+		"XFRM_POLICY":              "the policy of IPsec drops it",
+		"SECURITY_HOOK":            "a security module drops it",
+		"QUEUE_PURGE":              "it waited in a queue that was emptied",
+		"NOMEM":                    "there is no memory left for it",
+		"DUP_FRAG":                 "this part of it was there already",
+		"FRAG_REASM_TIMEOUT":       "parts of it did not come in time",
+	}
+}

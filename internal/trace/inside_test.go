@@ -1,0 +1,155 @@
+package trace
+
+import (
+	"testing"
+	"time"
+
+	"github.com/towpath/towpath/api"
+)
+
+func micro(n int) time.Duration { return time.Duration(n) * time.Microsecond }
+
+func drop(at int, space, link, reason, symbol string, p Packet) Drop {
+	return Drop{At: micro(at), Space: space, Link: link, Reason: reason, Symbol: symbol, Packet: p}
+}
+
+// crossings are a packet at the beginning of a hook and, with after, at its end.
+func crossings(at int, space, hook string, before Packet, after *Packet) []Crossing {
+	out := []Crossing{{At: micro(at), Space: space, Hook: hook, ID: 7, In: "br", Packet: before}}
+	if after != nil {
+		out = append(out, Crossing{At: micro(at + 1), Space: space, Hook: hook, ID: 7, In: "br", Left: true, Packet: *after})
+	}
+	return out
+}
+
+// TestDropInHook: the older iptables tells of no rule, but where it dropped.
+func TestDropInHook(t *testing.T) {
+	h := host(t, "")
+	out := flow("10.0.0.2", mark, "192.0.2.1", 80)
+	syn := Packet{Flow: out, TTL: 64, TCP: flagSYN}
+	w := Watch{
+		Machine: h, From: "web", Mark: mark, Flow: out, Level: api.LevelFull,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, syn), seen(2, "host", "v-web", false, syn)},
+		Crossings: append(crossings(3, "host", "prerouting", syn, &syn), crossings(5, "host", "forward", syn, nil)...),
+		Drops:     []Drop{drop(6, "host", "br", "NETFILTER_DROP", "nf_hook_slow", syn)},
+	}
+	p := Join(w)
+	const words = "a hook of the packet filter drops it, of the older iptables or of a program (NETFILTER_DROP in nf_hook_slow)"
+	expect(t, p, api.Dropped, "at br of host: "+words,
+		"request web eth0 route sends 10.0.0.2:40000 > 192.0.2.1:80",
+		"request host v-web bridge receives port of bridge br",
+		"request host br forward drop "+words)
+	if last := p.Hops[2]; last.Sources[0] != "bpf" || !last.Certain || last.NSInode != h.Space("host").Inode || p.Hops[0].Sources[0] != "bpf" {
+		t.Errorf("%+v", p.Hops)
+	}
+	w.Level, w.Crossings = api.LevelTracepoints, nil
+	if p = Join(w); p.Hops[2].Layer != api.LayerLink || p.Level != api.LevelTracepoints {
+		t.Errorf("without hooks: %+v", p)
+	}
+}
+
+// TestDropsAside: copies that a bridge floods, and answers that a raw socket has
+// got, are no end.
+func TestDropsAside(t *testing.T) {
+	h := host(t, "")
+	out, back := flow("10.0.0.2", mark, "10.0.0.3", 80), flow("10.0.0.3", 80, "10.0.0.2", mark)
+	syn, synack := Packet{Flow: out, TTL: 64, TCP: flagSYN}, Packet{Flow: back, TTL: 64, TCP: flagSYN | flagACK}
+	w := Watch{
+		Machine: h, From: "web", Mark: mark, Flow: out, Level: api.LevelTracepoints,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, syn), seen(2, "host", "v-web", false, syn)},
+		Drops:     []Drop{drop(9, "app", "eth0", "OTHERHOST", "ip_rcv_core", syn)},
+	}
+	expect(t, Join(w), api.Lost, "it was seen last at v-web of host",
+		"request web eth0 route sends 10.0.0.2:40000 > 10.0.0.3:80",
+		"request host v-web bridge receives port of bridge br")
+	w.Got = true
+	w.Sightings = append(w.Sightings, seen(20, "web", "eth0", false, synack))
+	w.Drops = append(w.Drops, drop(21, "web", "eth0", "NO_SOCKET", "tcp_v4_rcv", synack))
+	expect(t, Join(w), api.Answered, "",
+		"request web eth0 route sends 10.0.0.2:40000 > 10.0.0.3:80",
+		"request host v-web bridge receives port of bridge br",
+		"reply web eth0 link receives 10.0.0.3:80 > 10.0.0.2:40000")
+}
+
+// TestDropOfAnswer ends the answer, not the packet.
+func TestDropOfAnswer(t *testing.T) {
+	h := host(t, "")
+	out, back := flow("10.0.0.2", mark, "192.0.2.1", 80), flow("192.0.2.1", 80, "10.0.0.2", mark)
+	syn, synack := Packet{Flow: out, TTL: 64, TCP: flagSYN}, Packet{Flow: back, TTL: 64, TCP: flagSYN | flagACK}
+	p := Join(Watch{
+		Machine: h, From: "web", Mark: mark, Flow: out, Level: api.LevelTracepoints,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, syn), seen(5, "host", "eth0", false, synack)},
+		Drops:     []Drop{drop(6, "host", "eth0", "IP_RPFILTER", "ip_rcv_finish_core", synack)},
+	})
+	expect(t, p, api.Dropped, "its answer does not come back: at eth0 of host: the way back to its source is by another link (rp_filter) (IP_RPFILTER in ip_rcv_finish_core)",
+		"request web eth0 route sends 10.0.0.2:40000 > 192.0.2.1:80",
+		"reply host eth0 link receives 192.0.2.1:80 > 10.0.0.2:40000",
+		"reply host eth0 route drop the way back to its source is by another link (rp_filter) (IP_RPFILTER in ip_rcv_finish_core)")
+}
+
+// TestHooksTellTranslation: an answer that its receiver's own hooks translate back,
+// behind the last link.
+func TestHooksTellTranslation(t *testing.T) {
+	h := host(t, "")
+	asked, sent := flow("10.0.0.1", mark, "192.0.2.10", 8080), flow("10.0.0.1", mark, "10.0.0.2", 80)
+	back, undone := flow("10.0.0.2", 80, "10.0.0.1", mark), flow("192.0.2.10", 8080, "10.0.0.1", mark)
+	syn, dnat := Packet{Flow: asked, TTL: 64, TCP: flagSYN}, Packet{Flow: sent, TTL: 64, TCP: flagSYN}
+	synack, un := Packet{Flow: back, TTL: 64, TCP: flagSYN | flagACK}, Packet{Flow: undone, TTL: 64, TCP: flagSYN | flagACK}
+	p := Join(Watch{
+		Machine: h, From: "host", Mark: mark, Flow: asked, Level: api.LevelFull, Got: true,
+		Sightings: []Sighting{seen(4, "host", "v-web", true, dnat), seen(5, "web", "eth0", false, dnat), seen(8, "web", "eth0", true, synack), seen(9, "host", "v-web", false, synack)},
+		Crossings: append(crossings(1, "host", "output", syn, &dnat), crossings(10, "host", "input", synack, &un)...),
+	})
+	expect(t, p, api.Answered, "",
+		"request host br output dnat 192.0.2.10:8080 -> 10.0.0.2:80",
+		"request host br bridge bridges to port v-web",
+		"request web eth0 link receives 10.0.0.1:40000 > 10.0.0.2:80",
+		"reply web eth0 route sends 10.0.0.2:80 > 10.0.0.1:40000",
+		"reply host v-web bridge receives port of bridge br",
+		"reply host br input un-dnat 10.0.0.2:80 -> 192.0.2.10:8080")
+}
+
+// TestWordsOfDrops keep the kernel's name, and say what it means.
+func TestWordsOfDrops(t *testing.T) {
+	for _, c := range []struct{ reason, symbol, want string }{
+		{"NEIGH_FAILED", "neigh_invalidate", "nobody answers for the next hop (NEIGH_FAILED in neigh_invalidate)"},
+		{"NOT_SPECIFIED", "neigh_invalidate", "nobody answers for the next hop (NOT_SPECIFIED in neigh_invalidate)"},
+		{"IP_INHDR", "ip_forward", "its time to live is over (IP_INHDR in ip_forward)"},
+		{"IP_INHDR", "ip_rcv_core", "its header is not valid (IP_INHDR in ip_rcv_core)"},
+		{"NOT_SPECIFIED", "some_function", "the kernel gives no reason (NOT_SPECIFIED in some_function)"},
+		{"", "nft_do_chain", "the packet filter drops it (in nft_do_chain)"},
+		{"OF_TOMORROW", "", "the kernel drops it (OF_TOMORROW)"},
+		{"", "", "the kernel gives no reason"},
+	} {
+		if got := (&Drop{Reason: c.reason, Symbol: c.symbol, Packet: Packet{TTL: 1}}).words(); got != c.want {
+			t.Errorf("%s in %s: %q, want %q", c.reason, c.symbol, got, c.want)
+		}
+	}
+}
+
+// TestLiveDrops tells of drops in the midst of flows where that is asked for.
+func TestLiveDrops(t *testing.T) {
+	h := host(t, "")
+	out := flow("10.0.0.2", mark, "192.0.2.1", 80)
+	data := Packet{Flow: out, TTL: 64, TCP: flagACK}
+	for _, each := range []bool{true, false} {
+		l := Live{Machine: h, Level: api.LevelTracepoints, EachDrop: each}
+		l.Add(Watch{Drops: []Drop{
+			drop(1, "web", "eth0", "QDISC_DROP", "__dev_queue_xmit", data),
+			drop(2, "web", "eth0", "OTHERHOST", "ip_rcv_core", data),
+			drop(3, "host", "br", "NETFILTER_DROP", "nf_hook_slow", Packet{Flow: flow("10.0.0.2", mark+1, "192.0.2.1", 80), TTL: 64, TCP: flagSYN}),
+		}})
+		paths := l.Ready(micro(3) + still)
+		if each {
+			if len(paths) == 0 {
+				t.Fatal("no path of a drop in the midst of a flow")
+			}
+			expect(t, paths[0], api.Dropped, "at eth0 of web: the queue of the link drops it (QDISC_DROP in __dev_queue_xmit)",
+				"request web eth0 egress drop the queue of the link drops it (QDISC_DROP in __dev_queue_xmit)")
+			paths = paths[1:]
+		}
+		if len(paths) != 1 || paths[0].Verdict != api.Dropped || paths[0].From.NS != "host" || len(paths[0].Hops) != 1 {
+			t.Errorf("each %v: %+v", each, paths)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package trace
+
+import (
+	"github.com/towpath/towpath/api"
+)
+
+// inside notes what programs in the kernel saw.
+func (l *Live) inside(w Watch) {
+	for _, x := range w.Drops {
+		f := l.flow(x.Packet, x.At, nil)
+		switch {
+		case f != nil && !f.told:
+			f.drops = append(f.drops, x)
+		case l.EachDrop && !x.copy():
+			l.loose = append(l.loose, l.drop(x, w.Lost))
+		}
+	}
+	for _, x := range w.Crossings {
+		if f := l.flow(x.Packet, x.At, nil); f != nil && !f.told {
+			f.crossings = append(f.crossings, x)
+		}
+	}
+}
+
+// drop is the path of a packet that was dropped in the midst of its flow: of it
+// no more is seen than its end.
+func (l *Live) drop(x Drop, lost bool) api.Path {
+	forth, back, _ := marks(x.Packet)
+	w := Watch{Machine: l.Machine, Mark: forth, Level: l.Level, Lost: lost, Start: l.Start.Add(x.At), From: x.Space, Flow: x.Flow}
+	if forth == 0 {
+		w.Mark = back
+	}
+	x.At = 0
+	j := newJoin(w)
+	j.alone(&x)
+	return j.path
+}
+
+// inside puts what programs in the kernel saw of the flow into its watch. Times
+// count from when it was seen first.
+func (f *flowSeen) inside(w *Watch) {
+	for _, x := range f.crossings {
+		x.At -= f.first
+		w.Crossings = append(w.Crossings, x)
+	}
+	for _, x := range f.drops {
+		x.At -= f.first
+		w.Drops = append(w.Drops, x)
+	}
+}

@@ -108,7 +108,7 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 			}
 		}
 	}
-	if !begins || forth == 0 || !about.Flow.Dst.IsValid() || about.Flow.Dst.IsMulticast() || about.Flow.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+	if !begins || forth == 0 || !about.Flow.Dst.IsValid() || toMany(about.Flow.Dst) {
 		return nil
 	}
 	if len(l.flows) >= mostFlows {

@@ -1,6 +1,8 @@
 package trace
 
 import (
+	"net/netip"
+
 	"github.com/towpath/towpath/api"
 )
 
@@ -11,7 +13,7 @@ func (l *Live) inside(w Watch) {
 		switch {
 		case f != nil && !f.told:
 			f.drops = append(f.drops, x)
-		case l.EachDrop && !x.copy():
+		case l.EachDrop && !x.copy() && !toMany(x.Flow.Dst):
 			l.loose = append(l.loose, l.drop(x, w.Lost))
 		}
 	}
@@ -20,6 +22,12 @@ func (l *Live) inside(w Watch) {
 			f.crossings = append(f.crossings, x)
 		}
 	}
+}
+
+// toMany reports whether a packet is for a group or for all: who does not want it
+// drops it, and nothing is wrong.
+func toMany(a netip.Addr) bool {
+	return a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // drop is the path of a packet that was dropped in the midst of its flow: of it

@@ -105,7 +105,7 @@ func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
 	_, err := w.session.Hear(ctx, time.Time{}, func(seen *trace.Watch) bool {
 		w.seen.Add(*seen)
 		*seen = trace.Watch{}
-		for _, p := range w.seen.Ready(time.Since(w.session.Start())) {
+		for _, p := range w.seen.Ready(w.session.Heard()) {
 			w.machine.Annotate(&p)
 			if w.wanted(p) {
 				out = append(out, p)

@@ -20,6 +20,10 @@ import (
 // Start is from when times count.
 func (s *Session) Start() time.Time { return s.start }
 
+// Heard is the time until which all that happened was heard of. It is not now: on
+// a machine with much to do, what is read may be older.
+func (s *Session) Heard() time.Duration { return s.heard }
+
 // Hear notes what is seen until enough says that it is, or ctx ends; enough may
 // take away what it needs no more. Times count from start or, if that is zero,
 // from when the session was opened.
@@ -32,21 +36,20 @@ func (s *Session) Hear(ctx context.Context, start time.Time, enough func(*trace.
 		fds[i] = unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN}
 	}
 	for ctx.Err() == nil && !enough(&s.seen) {
+		asked := time.Now()
 		n, err := unix.Poll(fds, int(beat.Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return s.seen, os.NewSyscallError("poll", err)
 		}
-		if n <= 0 {
-			continue
-		}
 		for i := range fds {
-			if fds[i].Revents == 0 {
+			if n <= 0 || fds[i].Revents == 0 {
 				continue
 			}
 			if err := s.drain(s.taps[i]); err != nil {
 				return s.seen, fmt.Errorf("hear of packets: %w", err)
 			}
 		}
+		s.heard = asked.Sub(s.start)
 	}
 	return s.seen, nil
 }

@@ -40,6 +40,7 @@ type Session struct {
 	taps  []tap
 	armed []*nft.Conn
 	start time.Time
+	heard time.Duration
 	seen  trace.Watch
 	buf   []byte
 }

@@ -127,6 +127,7 @@ func TestUnit(t *testing.T) {
 	if holder := fmt.Sprintf("(pid %d)", os.Getpid()); r.code != 1 || !strings.Contains(r.stderr, holder) {
 		t.Errorf("a port that is taken: exit %d, and not a word of %s: %s", r.code, holder, r.stderr)
 	}
+	w.traces(t, "web")
 	w.clean()
 	w.nothingLeaked()
 	w.hears(said, "WATCHDOG=1")
@@ -151,6 +152,20 @@ func TestUnit(t *testing.T) {
 	w.takeDown(before)
 }
 
+// traces probes from a sandbox, and traces, at every level that this kernel has.
+func (w *world) traces(t *testing.T, sandbox string) {
+	for level, feature := range map[string]string{"taps": "netns", "tracepoints": "bpf-types", "full": "bpf-hooks"} {
+		t.Run("traces at level "+level, func(t *testing.T) {
+			testnet.Require(t, feature)
+			for _, words := range [][]string{{"probe", sandbox, outside4().String(), "--level", level}, {"trace", "--duration", "1ms", "--level", level}} {
+				if r := w.towpath(words...); r.code != 0 {
+					t.Errorf("%v: exit %d: %s%s", words, r.code, r.stdout, r.stderr)
+				}
+			}
+		})
+	}
+}
+
 // isConfined checks that the settings took hold of the daemon, and that its
 // mount namespace is this one.
 func (w *world) isConfined() {
@@ -158,7 +173,7 @@ func (w *world) isConfined() {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.daemon.Process.Pid))
 	w.check(err)
 	caps := uint64(1)<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_NET_BROADCAST | 1<<unix.CAP_CHOWN |
-		1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_KILL
+		1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_KILL | 1<<unix.CAP_NET_RAW
 	for _, line := range []string{
 		"NoNewPrivs:\t1", fmt.Sprintf("Seccomp:\t%d", unix.SECCOMP_MODE_FILTER),
 		fmt.Sprintf("CapBnd:\t%016x", caps), fmt.Sprintf("CapEff:\t%016x", caps),

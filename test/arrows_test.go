@@ -89,7 +89,7 @@ func arrows() []arrow {
 
 		{from: "dist/gen"},
 		{from: "test/summary"},
-		{from: "test/bench", to: []string{"api", "client", "internal/testnet", "internal/store", "internal/store/bolt", "internal/linux/...", "internal/nft", unix}},
+		{from: "test/bench", to: []string{"api", "client", "internal/testnet", "internal/store", "internal/store/bolt", "internal/linux/...", "internal/nft", "internal/trace", "internal/trace/bpf", "github.com/cilium/ebpf/...", unix}},
 		{from: "test/dnsbench", to: []string{"internal/dns", "internal/linux/netns", "internal/testnet", unix}},
 		{from: "test/demo", to: []string{"api", "internal/testnet", "internal/linux/netns", "internal/linux/rt"}},
 		{from: "test/...", to: []string{"api", "client", "internal/testnet", unix}},

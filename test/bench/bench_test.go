@@ -154,3 +154,29 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// TestParts: each leaves the others out.
+func TestParts(t *testing.T) {
+	for part, want := range map[string][3]bool{"": {true, true, true}, "control": {true, false, false}, "path": {false, true, false}, "trace": {false, false, true}} {
+		o, err := parse([]string{"-part", part}, io.Discard)
+		if got := [3]bool{len(o.sizes) > 0, o.rounds > 0, o.traces > 0}; err != nil || got != want {
+			t.Errorf("-part %q: %v, %v", part, got, err)
+		}
+	}
+}
+
+// TestTracesWrite: what programs take is told beside empty ones, and what could
+// not be measured is said.
+func TestTracesWrite(t *testing.T) {
+	off := &watching{name: "off", times: map[string][]float64{request: {10e3, 20e3}, connection: {50e3, 60e3}}}
+	on := &watching{name: "on", times: map[string][]float64{request: {12e3, 26e3}, connection: {55e3, 72e3}}, began: []float64{80}}
+	var b strings.Builder
+	err := traces{ways: []*watching{off, on}, hits: []hit{{name: "sent", runs: 7, took: []float64{90, 100}, empty: []float64{50, 50}}}}.write(&b)
+	if err != nil || !strings.Contains(b.String(), "off  1.25  1.15  80\n") || !strings.Contains(b.String(), "sent     7           95            50    45\n") {
+		t.Errorf("%v\n%s", err, &b)
+	}
+	b.Reset()
+	if err := (traces{missing: io.EOF}).write(&b); err != nil || b.String() != "watching packets: not measured, for EOF\n" {
+		t.Errorf("%v: %q", err, &b)
+	}
+}

@@ -99,6 +99,7 @@ type line struct {
 	to     netip.AddrPort // what the client connects to
 	to6    netip.AddrPort // the same over IPv6; not valid: not measured
 	client *peer
+	made   []space
 	ends   []func() error
 	times  map[string][]float64 // of each kind of measurement, in nanoseconds, a round each
 }
@@ -137,6 +138,7 @@ func (l *line) spaces(ctx context.Context, n int) ([]space, error) {
 		}
 		out, l.ends = append(out, s), append(l.ends, s.close)
 	}
+	l.made = append(l.made, out...)
 	return out, nil
 }
 

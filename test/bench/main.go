@@ -1,11 +1,12 @@
 // Command bench measures, in throw-away network namespaces, what the control
 // plane costs for each endpoint: the daemon beside a program that does only the
 // unavoidable calls, and beside the naive sequence; and what the data path costs
-// a packet: published ports and bridges beside plain routing and a bare link.
+// a packet: published ports and bridges beside plain routing and a bare link; and
+// what watching packets costs those that are not watched for.
 // All take turns, so that a busy machine slows them alike, and what counts is
 // the median of the ratios, not the times.
 //
-// Usage: bench [-quick | -sizes N,N] [-part control|path] [-strict] [-state DIR]
+// Usage: bench [-quick | -sizes N,N] [-part control|path|trace] [-strict] [-state DIR]
 // [BIN], the directory of towpathd.
 package main
 
@@ -34,6 +35,7 @@ type options struct {
 	state  string // where the stores are: their file system is part of the cost
 	sizes  []int
 	rounds int // of the data path; 0 leaves it out
+	traces int // rounds with and without programs that watch; 0 leaves them out
 	strict bool
 }
 
@@ -55,29 +57,31 @@ func main() {
 func parse(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	o := options{bin: "bin", sizes: []int{10, 100, 1000}, rounds: pathRounds}
+	o := options{bin: "bin", sizes: []int{10, 100, 1000}, rounds: pathRounds, traces: traceRounds}
 	quick := fs.Bool("quick", false, "only at 10 and 100 endpoints")
 	fs.Func("sizes", "endpoints to measure at, rising, with commas (default 10,100,1000)", func(list string) (err error) {
 		o.sizes, err = parseSizes(list)
 		return err
 	})
-	part := fs.String("part", "", "only this: control (plane), or (data) path")
+	part := fs.String("part", "", "only this: control (plane), (data) path, or trace")
 	fs.BoolVar(&o.strict, "strict", false, "exit with 1 when a goal is missed")
 	fs.StringVar(&o.state, "state", os.TempDir(), "directory for the stores; their commits go to its disk")
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
 	}
 	if *quick {
-		o.sizes, o.rounds = []int{10, 100}, quickPathRounds
+		o.sizes, o.rounds, o.traces = []int{10, 100}, quickPathRounds, quickTraceRounds
 	}
 	switch *part {
 	case "":
 	case "control":
-		o.rounds = 0
+		o.rounds, o.traces = 0, 0
 	case "path":
-		o.sizes = nil
+		o.sizes, o.traces = nil, 0
+	case "trace":
+		o.sizes, o.rounds = nil, 0
 	default:
-		fmt.Fprintf(stderr, "bench: -part %q is neither control nor path\n", *part)
+		fmt.Fprintf(stderr, "bench: -part %q is none of control, path and trace\n", *part)
 		return o, errors.New("unknown part")
 	}
 	switch fs.NArg() {
@@ -150,6 +154,15 @@ func (o options) parts(ctx context.Context) (goals []goal, err error) {
 			return nil, err
 		}
 		goals = append(goals, p.goals()...)
+	}
+	if o.traces > 0 {
+		t, err := measureTraces(ctx, o.traces)
+		if err == nil {
+			err = t.write(os.Stdout)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return goals, nil
 }

@@ -200,6 +200,9 @@ func (s *Session) hook(o link.NetfilterOptions, step int32) error {
 	return unix.EBUSY
 }
 
+// Programs are those that run, by their names: for who measures what they cost.
+func (s *Session) Programs() map[string]*ebpf.Program { return s.programs.Programs }
+
 // Close ends it: nothing stays attached.
 func (s *Session) Close() error {
 	var errs []error

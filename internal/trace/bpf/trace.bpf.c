@@ -239,11 +239,29 @@ inlined struct event *reserve(void)
 	return e;
 }
 
+/* headers is how many bytes the headers are: of an ICMP error with those that it quotes. */
+inlined __u32 headers(const struct view *v)
+{
+	const __u8 *t = v->transport;
+
+	switch (v->protocol) {
+	case TCP:
+		return v->header + (t[12] >> 4) * 4;
+	case ICMP:
+		return v->header + (t[0] == 0 || t[0] == 8 ? 8 : 8 + 20 + 8);
+	case ICMPV6:
+		return v->header + (t[0] >= 128 ? 8 : 8 + 40 + 8);
+	}
+	return v->header + 8;
+}
+
 /* tell fills in what all events have, and sends it. */
 inlined void tell(struct event *e, struct sk_buff *skb, const struct view *v, __u8 kind)
 {
-	__u32 n = v->room;
+	__u32 n = headers(v);
 
+	if (n > v->room)
+		n = v->room;
 	if (n > HEADERS)
 		n = HEADERS;
 	e->kind = kind;

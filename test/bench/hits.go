@@ -58,17 +58,24 @@ func (e *empties) Close() error {
 // openEmpty attaches them.
 func openEmpty(spaces []bpf.Space) (*empties, error) {
 	e := &empties{programs: map[string]*ebpf.Program{}}
+	if err := e.attach(spaces); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *empties) attach(spaces []bpf.Space) error {
 	for name, tracepoint := range map[string]string{"received": "netif_receive_skb", "sent": "net_dev_start_xmit", "dropped": "kfree_skb"} {
 		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: tracepoint, License: "GPL", Instructions: returns(0),
 		})
 		if err != nil {
-			return e, fmt.Errorf("load empty program: %w", err)
+			return fmt.Errorf("load empty program: %w", err)
 		}
 		e.programs[name] = p
 		l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
 		if err != nil {
-			return e, fmt.Errorf("attach empty program: %w", err)
+			return fmt.Errorf("attach empty program: %w", err)
 		}
 		e.links = append(e.links, l)
 	}
@@ -77,16 +84,16 @@ func openEmpty(spaces []bpf.Space) (*empties, error) {
 			Type: ebpf.Netfilter, AttachType: ebpf.AttachNetfilter, License: "GPL", Instructions: returns(1), // NF_ACCEPT
 		})
 		if err != nil {
-			return e, fmt.Errorf("load empty program: %w", err)
+			return fmt.Errorf("load empty program: %w", err)
 		}
 		e.programs[name] = p
 		for _, s := range spaces {
 			if err := netns.Do(s.File, func() error { return e.hook(p, priority) }); err != nil {
-				return e, fmt.Errorf("attach empty program: %w", err)
+				return fmt.Errorf("attach empty program: %w", err)
 			}
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func returns(n int32) asm.Instructions { return asm.Instructions{asm.Mov.Imm(asm.R0, n), asm.Return()} }
@@ -111,10 +118,10 @@ func (t *traces) count(l *line, spaces []bpf.Space) error {
 	}
 	defer full.Close() //nolint:errcheck // nothing of it is kept
 	empty, err := openEmpty(spaces)
-	defer empty.Close() //nolint:errcheck // as above
 	if err != nil {
 		return err
 	}
+	defer empty.Close() //nolint:errcheck // as above
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		return fmt.Errorf("ask for statistics of programs: %w", err)

@@ -164,7 +164,7 @@ func placed() map[[2]string]string {
 		{"ip6_pkt_prohibit", "IP_INNOROUTES"}:       "its route is a prohibition",
 		{"ip6_pkt_prohibit_out", "IP_OUTNOROUTES"}:  "its route is a prohibition",
 		{"neigh_invalidate", "NOT_SPECIFIED"}:       "nobody answers for the next hop", // ndisc_error_report
-		{"nf_hook_slow", "NETFILTER_DROP"}:          "a hook of the packet filter drops it, of the older iptables or of a program",
+		{"nf_hook_slow", "NETFILTER_DROP"}:          "a hook of the packet filter drops it, and no rule of nftables: the older iptables, connection tracking, or a program",
 		{"br_handle_frame_finish", "NOT_SPECIFIED"}: "the bridge does not take it in",
 		{"br_flood", "NOT_SPECIFIED"}:               "no port of the bridge may send it on",
 	}

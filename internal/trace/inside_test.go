@@ -34,7 +34,7 @@ func TestDropInHook(t *testing.T) {
 		Drops:     []Drop{drop(6, "host", "br", "NETFILTER_DROP", "nf_hook_slow", syn)},
 	}
 	p := Join(w)
-	const words = "a hook of the packet filter drops it, of the older iptables or of a program (NETFILTER_DROP in nf_hook_slow)"
+	const words = "a hook of the packet filter drops it, and no rule of nftables: the older iptables, connection tracking, or a program (NETFILTER_DROP in nf_hook_slow)"
 	expect(t, p, api.Dropped, "at br of host: "+words,
 		"request web eth0 route sends 10.0.0.2:40000 > 192.0.2.1:80",
 		"request host v-web bridge receives port of bridge br",
@@ -151,5 +151,17 @@ func TestLiveDrops(t *testing.T) {
 		if len(paths) != 1 || paths[0].Verdict != api.Dropped || paths[0].From.NS != "host" || len(paths[0].Hops) != 1 {
 			t.Errorf("each %v: %+v", each, paths)
 		}
+	}
+}
+
+// TestErrorThatIsCut: an error quotes no more than the ports, and is known by them.
+func TestErrorThatIsCut(t *testing.T) {
+	out := flow("10.0.0.2", mark, "192.0.2.1", 80)
+	p := Packet{Flow: api.Flow{Proto: "icmp", ICMPType: 3, ICMPCode: 1}, Quoted: &Packet{Flow: out}}
+	if d, ok := Mark(mark).Direction(p); d != api.ErrorBack || !ok {
+		t.Errorf("%q, %v", d, ok)
+	}
+	if forth, _, begins := marks(p); forth != mark || begins {
+		t.Errorf("mark %d, begins %v", forth, begins)
 	}
 }

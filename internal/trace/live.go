@@ -126,7 +126,7 @@ func marks(p Packet) (forth, back Mark, begins bool) {
 	f := p.Flow
 	switch {
 	case p.Quoted != nil:
-		forth, back, _ = marks(*p.Quoted)
+		forth, back, _ = marks(p.quoted())
 		return forth, back, false
 	case f.Proto == "tcp" && p.TCP&(flagSYN|flagACK) == flagSYN:
 		return Mark(f.Sport), 0, true

@@ -97,6 +97,16 @@ func (p *Packet) transport(proto uint8, b []byte, outer bool) bool {
 	return false
 }
 
+// quoted is the packet that an error is about. It may be cut off behind the ports
+// (RFC 792), and so is taken to be the first of its flow.
+func (p *Packet) quoted() Packet {
+	q := *p.Quoted
+	if q.Flow.Proto == "tcp" && q.TCP == 0 {
+		q.TCP = flagSYN
+	}
+	return q
+}
+
 // isError reports whether a message is about another packet: destination
 // unreachable, time exceeded, and what does not fit.
 func isError(f api.Flow) bool {
@@ -115,7 +125,7 @@ func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 	n := uint16(m)
 	switch {
 	case p.Quoted != nil:
-		if _, ok := m.Direction(*p.Quoted); ok {
+		if _, ok := m.Direction(p.quoted()); ok {
 			return api.ErrorBack, true
 		}
 		return "", false

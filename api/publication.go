@@ -221,8 +221,8 @@ func (p *Publication) Validate() error {
 		return Errorf(Invalid, "host address %s cannot be published at", p.HostIP)
 	}
 	for _, f := range p.From {
-		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() && f.Addr().Is4() != p.HostIP.Is4() {
-			return Errorf(Invalid, "from=%s and host address %s are of different families", f, p.HostIP)
+		if p.HostIP.IsValid() && f.Addr().Is4() != p.HostIP.Is4() {
+			return Errorf(Invalid, "from=%s lets nobody in: it and host address %s are of different families", f, p.HostIP)
 		}
 	}
 	return nil

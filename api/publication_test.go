@@ -51,6 +51,9 @@ func TestParsePublicationRefuses(t *testing.T) {
 		"80,from=x":                   "not an address range",
 		"80,from=10.0.0.1/8":          "did you mean 10.0.0.0/8",
 		"127.0.0.1:1:1,from=fd00::/8": "different families",
+		"0.0.0.0:1:1,from=::/0":       "from=::/0 lets nobody in: it and host address 0.0.0.0 are of different families",
+		"[::]:1:1,from=0.0.0.0/0":     "from=0.0.0.0/0 lets nobody in: it and host address :: are of different families",
+		"[::]:1:1,from=::/0,from=::1,from=10.0.0.1": "from=10.0.0.1/32 lets nobody in",
 	} {
 		_, err := ParsePublication(in)
 		if err == nil || !strings.Contains(err.Error(), want) || CodeOf(err) != Invalid {
@@ -71,6 +74,10 @@ func TestPublicationsOverlap(t *testing.T) {
 		{"127.0.0.1:80:80", "127.0.0.2:80:80", false},
 		{"[::]:80:80", "127.0.0.1:80:80", false},
 		{"[::]:80:80", "[::1]:80:80", true},
+		{"[::]:80:80", "0.0.0.0:80:80", false}, // two families are two sockets
+		{"[::]:80:80/sctp", "0.0.0.0:80:80/sctp", false},
+		{"[::]:80:80/sctp", "80:80/sctp", true},
+		{"0.0.0.0:80:80/sctp", "192.0.2.1:80:80/sctp", true},
 		{"80:80", "127.0.0.1:80:80", true},
 	} {
 		a, err := ParsePublication(tc.a)

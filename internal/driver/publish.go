@@ -27,7 +27,7 @@ func planPublication(p *api.Publication, v View) []kernel.Object {
 	if p.Proto != "sctp" || v.Host.SCTP {
 		at := netip.AddrPortFrom(holdAt(p, v.Host.IPv6), p.HostPort)
 		s := kernel.Socket{NS: kernel.Host, Proto: p.Proto, Addr: at, Count: span(p)}
-		if p.HostIP == netip.IPv6Unspecified() && p.Proto != "sctp" {
+		if p.HostIP == netip.IPv6Unspecified() {
 			s.Proto += "6" // the port of IPv4 may be another's
 		}
 		s.To, s.From = passOn(p, v)

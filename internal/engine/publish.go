@@ -51,12 +51,12 @@ func (e *Engine) Publish(ctx context.Context, sandbox string, specs []api.Public
 func (e *Engine) draftPublications(d *draft, sandbox string, specs []api.Publication) ([]string, error) {
 	var ids []string
 	for _, p := range specs {
-		if err := p.Validate(); err != nil {
-			return nil, err
-		}
 		p.Sandbox = sandbox
 		if !p.HostIP.IsValid() {
 			p.HostIP = e.PublishAt
+		}
+		if err := p.Validate(); err != nil {
+			return nil, err
 		}
 		if !driver.Reachable(&p, d.view) {
 			return nil, unreachable(d.view, sandbox, &p)

@@ -143,7 +143,7 @@ type Sysctl struct {
 // Socket is a socket the daemon holds open in a namespace.
 type Socket struct {
 	NS    string
-	Proto string // "tcp" (listening), "udp", or "udp,tcp": a pair; "tcp6" and "udp6" take no IPv4
+	Proto string // "tcp" (listening), "udp", or "udp,tcp": a pair; with a 6 behind it takes no IPv4
 	Addr  netip.AddrPort
 	// Count above 1 makes it one socket for each of so many ports, from Addr's on.
 	Count uint16

@@ -32,7 +32,7 @@ import (
 // held of it: [::] is the port on all addresses of both families, 0.0.0.0 on all
 // of IPv4, and any other is that one, which may be down or not there yet.
 type Port struct {
-	Proto string // tcp, udp or sctp; tcp6 and udp6 are those of IPv6 alone
+	Proto string // tcp, udp or sctp; with a 6 behind, of IPv6 alone
 	Addr  netip.AddrPort
 	Count uint16 // above 1: so many ports from Addr's on
 	// To is where clients of the other family than To's are led, by the daemon's

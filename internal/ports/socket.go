@@ -35,7 +35,7 @@ func kindOf(proto string) (kind, error) {
 	switch proto {
 	case "tcp", "tcp6":
 		return kind{unix.SOCK_STREAM, unix.IPPROTO_TCP, true}, nil
-	case "sctp":
+	case "sctp", "sctp6":
 		return kind{unix.SOCK_STREAM, unix.IPPROTO_SCTP, true}, nil
 	case "udp", "udp6":
 		return kind{unix.SOCK_DGRAM, unix.IPPROTO_UDP, false}, nil

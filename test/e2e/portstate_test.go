@@ -47,6 +47,8 @@ func TestPublishRefusals(t *testing.T) {
 		"sources malformed":        {[]string{"publish", "late", "80,from=192.0.2.1/33"}, "from=192.0.2.1/33 is not an address range", form},
 		"sources with host bits":   {[]string{"publish", "late", "80,from=192.0.2.1/24"}, "did you mean 192.0.2.0/24?", form},
 		"sources of other family":  {[]string{"publish", "late", "127.0.0.1:81:80,from=2001:db8::/64"}, "are of different families", form},
+		"sources no client has":    {[]string{"publish", "late", "0.0.0.0:81:80,from=2001:db8::/64"}, "from=2001:db8::/64 lets nobody in: it and host address 0.0.0.0 are of different families", form},
+		"sources no client has, 6": {[]string{"publish", "late", "[::]:81:80,from=192.0.2.0/24"}, "from=192.0.2.0/24 lets nobody in: it and host address :: are of different families", form},
 		"unknown option":           {[]string{"publish", "late", "80,to=192.0.2.1"}, `option "to" is not known`, form},
 		"twice":                    {[]string{"publish", "web", "8080:80"}, "*:8080/tcp is published already, for sandbox web (*:8080/tcp)", "choose another host port"},
 		"twice in one line":        {[]string{"publish", "late", "81:81", "81:81"}, "is published already, for sandbox late", "choose another host port"},
@@ -100,6 +102,21 @@ func TestPublishSCTP(t *testing.T) {
 	}
 	w.clean()
 	w.must("unpublish", "web", "3868:3868/sctp")
+	// Two families are two ports, as of tcp.
+	w.must("sandbox", "create", "web2")
+	w.must("publish", "web", "0.0.0.0:3868:3868/sctp")
+	w.must("publish", "web2", "[::]:3868:3868/sctp")
+	plan = w.must("plan")
+	if strings.Count(plan, "sctp . 3868 : ") != 2 || strings.Count(plan, "sctp . 3868 : 172.") != 1 {
+		t.Errorf("not an element a family in\n%s", plan)
+	}
+	w.clean()
+	r = w.towpath("publish", "web", "3868:3868/sctp")
+	if r.code != 1 || !strings.Contains(r.stderr, "*:3868/sctp is published already, for sandbox web") {
+		t.Errorf("of both families: exit %d, %q", r.code, r.stderr)
+	}
+	w.must("unpublish", "web", "0.0.0.0:3868:3868/sctp")
+	w.must("unpublish", "web2", "[::]:3868:3868/sctp")
 	w.clean()
 }
 
@@ -289,6 +306,10 @@ func TestDefaultPublishAddress(t *testing.T) {
 	}
 	w.clean()
 	w.must("unpublish", "web", "8080:80")
+	const want = "from=2001:db8::/64 lets nobody in: it and host address 127.0.0.1 are of different families"
+	if r := w.towpath("publish", "web", "8082:80,from=2001:db8::/64"); r.code != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("sources of the other family than the daemon's address: exit %d, %q", r.code, r.stderr)
+	}
 	w.clean()
 	if got := w.startFails(nil, "--default-publish-address=localhost"); !strings.Contains(got, `--default-publish-address "localhost" is not an address of the host`) {
 		t.Errorf("a name: %s", got)

@@ -235,6 +235,12 @@ func (t *trouble) linkDown() string {
 			return fmt.Sprintf("%sip link set %s up", inside(t.Machine, in), far)
 		}
 	}
+	if _, rest, ok := strings.Cut(t.hop.Detail, "("); ok {
+		var far, in string
+		if n, _ := fmt.Sscanf(rest, "%s has it, but its link %s is down)", &in, &far); n == 2 {
+			return fmt.Sprintf("%sip link set %s up", inside(t.Machine, in), far)
+		}
+	}
 	return fmt.Sprintf("%sip link set %s up", t.prefix, dev)
 }
 

@@ -3,6 +3,7 @@ package walk
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -123,10 +124,26 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 	case unknown.link != nil: // it may be there by now
 		r.uncertain = true
 	}
+	if silent == "" {
+		silent = r.w.asleep(next)
+	}
 	if in == "" {
 		return station{}, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s%s: EHOSTUNREACH", l.Name, next, silent)
 	}
 	return station{}, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s%s", l.Name, next, silent)
+}
+
+// asleep says whose link is down that an address is on; "" of none. A link that
+// is down cannot be found by what leads to it.
+func (w *Walker) asleep(a netip.Addr) string {
+	for _, name := range slices.Sorted(maps.Keys(w.spaces)) {
+		for _, own := range w.spaces[name].Addresses {
+			if l := w.spaces[name].links[own.Dev]; own.Prefix.Addr() == a && l != nil && !l.Up {
+				return fmt.Sprintf(" (%s has it, but its link %s is down)", name, own.Dev)
+			}
+		}
+	}
+	return ""
 }
 
 // acquaintance is an address that is known on a link.

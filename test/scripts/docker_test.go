@@ -28,10 +28,7 @@ func newDocker(w *world) *docker {
 	w.Helper()
 	// Its containers are looked for where they are on every machine; only this
 	// test's mount namespace sees that place so.
-	if err := unix.Mount("tmpfs", "/var/lib", "tmpfs", unix.MS_NOSUID, "mode=755"); err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { _ = unix.Unmount("/var/lib", unix.MNT_DETACH) })
+	w.hide("/var/lib")
 	dir, err := os.MkdirTemp("/run", "docker")
 	if err != nil {
 		w.Fatal(err)
@@ -40,7 +37,7 @@ func newDocker(w *world) *docker {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	d.daemonOf("containerd", "--root", at("containerd"), "--state", at("state"), "--address", at("containerd.sock"))
 	d.daemonOf("dockerd", "--data-root", "/var/lib/docker", "--exec-root", "/run/docker", "-H", "unix://"+at("docker.sock"),
-		"--pidfile", at("pid"), "-s", "vfs", "--containerd", at("containerd.sock"), "--cgroup-parent", d.cgroup())
+		"--pidfile", at("pid"), "-s", "vfs", "--containerd", at("containerd.sock"), "--cgroup-parent", cgroup())
 	if !soon(func() bool { return d.run("version") == nil }) {
 		log, _ := os.ReadFile(at("dockerd.log"))
 		w.Fatalf("the engine does not answer: %v\n%s", d.run("version"), log)
@@ -49,7 +46,7 @@ func newDocker(w *world) *docker {
 }
 
 // cgroup is the parent of its containers' cgroups, which goes with the test.
-func (d *docker) cgroup() string { return fmt.Sprintf("/towpath-test-%d", os.Getpid()) }
+func cgroup() string { return fmt.Sprintf("/towpath-test-%d", os.Getpid()) }
 
 // daemonOf starts a daemon on the host until the test ends.
 func (d *docker) daemonOf(name string, args ...string) {
@@ -67,30 +64,46 @@ func (d *docker) daemonOf(name string, args ...string) {
 	d.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-		d.removeCgroups()
+		removeCgroups()
 	})
 }
 
-// removeCgroups removes the empty cgroups that the engine leaves, of either version.
-func (d *docker) removeCgroups() {
+// removeCgroups removes the empty cgroups that engines leave, of either version,
+// the inner ones first.
+func removeCgroups() {
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-		left, _ := filepath.Glob(pattern + d.cgroup())
-		for _, dir := range left {
-			_ = os.Remove(dir)
+		for _, below := range []string{"/*/*", "/*", ""} {
+			left, _ := filepath.Glob(pattern + cgroup() + below)
+			for _, dir := range left {
+				_ = unix.Rmdir(dir)
+			}
 		}
 	}
 }
 
-// run is `docker ARGS`.
-func (d *docker) run(args ...string) error {
-	ctx, cancel := context.WithTimeout(d.Context(), patience)
+// ask is `docker ARGS`.
+func (d *docker) ask(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.Context()), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "docker", append([]string{"-H", "unix://" + filepath.Join(d.dir, "docker.sock")}, args...)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("docker %s: %w\n%s", strings.Join(args, " "), err, out)
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"-H", "unix://" + filepath.Join(d.dir, "docker.sock")}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("docker %s: %w\n%s", strings.Join(args, " "), err, errs.String())
 	}
-	return nil
+	return strings.TrimSpace(out.String()), nil
 }
+
+func (d *docker) run(args ...string) error { _, err := d.ask(args...); return err }
+
+func (d *docker) box() {
+	d.Helper()
+	if err := d.run("import", busybox(d.world, d.dir), "box"); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *docker) name() string { return "Docker" }
 
 // sleeper makes an image of one program that does nothing.
 func (d *docker) sleeper() {

@@ -157,15 +157,14 @@ func translates(r *nft.Rule) bool {
 // decide says what became of the packet.
 func (j *join) decide() {
 	p := &j.path
-	stopped := j.stopped()
 	back := j.back()
 	// What goes over the loopback is seen before it comes back.
-	answered := back != nil && back.Quoted == nil && back.TCP&flagRST == 0 && j.Got && (stopped == nil || !j.local(back))
+	answered := back != nil && back.Quoted == nil && back.TCP&flagRST == 0 && j.Got && (j.stopped(true) == nil || !j.local(back))
 	var drop *Drop
 	if drop = j.final(); drop != nil && !answered {
 		j.dropped(drop)
-		stopped = j.stopped() // hops have moved
 	}
+	stopped, answer := j.stopped(false), j.stopped(true)
 	switch {
 	case j.Refusal != "" && stopped == nil:
 		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel does not send it: "+j.Refusal
@@ -182,20 +181,47 @@ func (j *join) decide() {
 		p.Verdict = api.Answered
 	case stopped != nil:
 		p.Verdict, p.Reason, p.Culprit = api.Dropped, stopped.Detail+" drops it", stopped.Rule
-		if stopped.Direction != api.Request {
-			p.Reason = "its answer does not come back: " + p.Reason
-		}
+	case answer != nil:
+		p.Verdict, p.Reason, p.Culprit = api.Dropped, "its answer does not come back: "+ends(answer), answer.Rule
 	case drop != nil:
 		j.gone(drop)
 	default:
 		j.vanished()
 	}
+	if answer != nil {
+		j.unheard(answer)
+	}
 	j.arrival()
 }
 
-// stopped is the hop at which a rule ended the packet or its answer; nil: none did.
-func (j *join) stopped() *api.Hop {
-	i := slices.IndexFunc(j.path.Hops, func(h api.Hop) bool { return h.Rule != nil && (h.Action == "drop" || h.Action == "reject") })
+// unheard: what was seen to come back was then stopped by a rule.
+func (j *join) unheard(h *api.Hop) {
+	p := &j.path
+	switch p.Verdict {
+	case api.Refused:
+		p.Reason, p.Culprit = p.Reason+"; its answer does not come back: "+ends(h), h.Rule
+	case api.Rejected:
+		p.Verdict, p.Reason = api.Dropped, p.Reason+"; the error does not come back: "+ends(h)
+		if p.Culprit == nil {
+			p.Culprit = h.Rule
+		}
+	}
+}
+
+// ends says what a rule did to end a packet.
+func ends(h *api.Hop) string {
+	if h.Action == "reject" {
+		return h.Detail + " rejects it"
+	}
+	return h.Detail + " drops it"
+}
+
+// stopped is the hop at which a rule ended the packet or, with back, what came
+// back; nil: none did.
+func (j *join) stopped(back bool) *api.Hop {
+	i := slices.IndexFunc(j.path.Hops, func(h api.Hop) bool {
+		return h.Rule != nil && (h.Action == "drop" || h.Action == "reject") && back == (h.Direction != api.Request)
+	})
 	if i < 0 {
 		return nil
 	}
@@ -230,9 +256,10 @@ func (j *join) failed(back Sighting, stopped *api.Hop, drop *Drop) {
 		p.Verdict, p.Reason, p.Culprit = api.Rejected, stopped.Detail+" rejects it", stopped.Rule
 	case port:
 		p.Verdict, p.Reason = api.Refused, fmt.Sprintf("%s answers that nothing listens on port %d", f.Src, back.Quoted.Flow.Dport)
-	case j.Entry == nil && back.Space == j.From && j.local(&back) && f.Src == back.Quoted.Flow.Src:
+	case j.Entry == nil && back.Space == j.From && j.local(&back) && (f.Src == back.Quoted.Flow.Src || unreachable(f)):
 		// Its own kernel gives it up after it took it: nobody answered for the next
-		// hop, or the link is down (ip_error, ndisc's error report).
+		// hop, or the link is down (ip_error, ndisc's error report). Where the
+		// destination was translated, the error comes from what it was before.
 		why := "nobody answers for the next hop"
 		if drop != nil {
 			why = drop.words()
@@ -241,6 +268,11 @@ func (j *join) failed(back Sighting, stopped *api.Hop, drop *Drop) {
 	default:
 		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, icmpWords(f))
 	}
+}
+
+// unreachable reports whether an error says that nobody answers for an address.
+func unreachable(f api.Flow) bool {
+	return f.Proto == "icmp" && f.ICMPType == 3 && f.ICMPCode == 1 || f.Proto == "icmpv6" && f.ICMPType == 1 && f.ICMPCode == 3
 }
 
 // icmpWords is what an ICMP error says (RFC 792, RFC 4443).

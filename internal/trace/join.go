@@ -103,11 +103,8 @@ func (j *join) sort() {
 			j.seen[d] = append(j.seen[d], s)
 		}
 	}
-	j.told = map[api.Direction]map[string][]decision{}
+	j.told = map[api.Direction]map[string][]decision{api.Request: {}, api.Reply: {}, api.ErrorBack: {}}
 	for _, d := range j.decisions() {
-		if j.told[d.direction] == nil {
-			j.told[d.direction] = map[string][]decision{}
-		}
 		j.told[d.direction][d.space] = append(j.told[d.direction][d.space], d)
 	}
 	j.crossed()
@@ -143,29 +140,49 @@ func (j *join) leg(d api.Direction) {
 		j.rulings(d, j.From, "", nil)
 		return
 	}
-	told := map[string]bool{}
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && list[n].Space == list[0].Space {
 			n++
 		}
-		first := !told[list[0].Space]
-		told[list[0].Space] = true
-		j.visit(d, list[:n], first)
+		visit, space := list[:n], list[0].Space
 		list = list[n:]
+		again := slices.ContainsFunc(list, func(s Sighting) bool { return s.Space == space })
+		left := len(j.told[d][space])
+		if again {
+			left = begun(j.told[d][space], !visit[0].Out)
+		}
+		all := j.told[d][space]
+		j.told[d][space] = all[:left]
+		j.visit(d, visit)
+		j.told[d][space] = all[left:]
 	}
 	// Namespaces in which only a rule has seen it: an answer that its own maker's
 	// rules drop.
 	for space := range j.told[d] {
-		if !told[space] {
-			j.rulings(d, space, "", nil)
+		j.rulings(d, space, "", nil)
+	}
+}
+
+// begun is how many decisions are of the first visit of several to a namespace:
+// until the hooks begin anew. A packet that came in passes prerouting first.
+func begun(list []decision, cameIn bool) int {
+	arrives := func(r decision) bool { return r.hook == "ingress" || r.hook == "prerouting" }
+	n := 0
+	if cameIn {
+		for n < len(list) && arrives(list[n]) {
+			n++
 		}
 	}
+	for n < len(list) && !arrives(list[n]) {
+		n++
+	}
+	return n
 }
 
 // visit tells what happened to the packet in one namespace: how it came in, what
 // the hooks did, and how it left.
-func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
+func (j *join) visit(d api.Direction, list []Sighting) {
 	in, out := []Sighting{}, []Sighting{}
 	for _, s := range list {
 		if s.Out {
@@ -177,12 +194,6 @@ func (j *join) visit(d api.Direction, list []Sighting, withRules bool) {
 	at := list[0].At
 	for _, s := range in {
 		j.received(d, s)
-	}
-	if !withRules {
-		for _, s := range out {
-			j.sent(d, s, len(in) > 0)
-		}
-		return
 	}
 	before := list[0].Flow
 	if len(in) == 0 {
@@ -271,74 +282,6 @@ func (j *join) sent(d api.Direction, s Sighting, passed bool) {
 		h.Layer, h.Action, h.Port, h.Device, h.Detail = api.LayerBridge, "bridges", s.Link, l.Master, "to port "+s.Link
 	}
 	j.path.Hops = append(j.path.Hops, h)
-}
-
-// translated tells what changed of the destination, or of the source, between
-// coming in and going out.
-func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bool) {
-	after := out.Flow
-	mid := before
-	mid.Dst, mid.Dport = after.Dst, after.Dport
-	from, to, action := before, mid, "dnat"
-	if !dst {
-		from, to, action = mid, after, "snat"
-	}
-	if from == to || from.Proto != to.Proto || from.ICMPType != to.ICMPType {
-		return
-	}
-	h := j.hop(d, out)
-	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{j.source()}
-	h.Detail = endText(from.Src, from.Sport) + " -> " + endText(to.Src, to.Sport)
-	if dst {
-		h.Layer, h.Detail = api.LayerPrerouting, endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
-	}
-	if d != api.Request {
-		action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[action]
-	}
-	h.Action = action
-	for _, r := range j.told[d][out.Space] {
-		if r.nat && (r.hook == "prerouting" || r.hook == "output") == dst {
-			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{j.source(), "nftrace"}
-			if r.masquerade {
-				h.Action = "masquerade"
-			}
-		}
-	}
-	j.path.Hops = append(j.path.Hops, h)
-}
-
-// unfinished tells translations of a packet that did not leave. What it became
-// is known where a later chain told of it.
-func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
-	list := j.told[d][space]
-	for i, r := range list {
-		if !r.nat || j.passed(d, space, r.hook) {
-			continue
-		}
-		h := api.Hop{
-			Direction: d, NS: space, Device: r.device, Layer: api.Layer(r.hook), Action: "snat", Detail: ruleText(*r.rule), Rule: r.rule,
-			Before: new(r.flow), AtMicros: micros(r.at), Sources: []string{"nftrace"}, Certain: true,
-		}
-		if at != nil {
-			h.AtMicros = micros(*at)
-		}
-		switch {
-		case r.masquerade:
-			h.Action = "masquerade"
-		case r.redirect:
-			h.Action = "redirect"
-		case r.hook == "prerouting" || r.hook == "output":
-			h.Action = "dnat"
-		}
-		for _, later := range list[i+1:] {
-			if later.flow != r.flow {
-				h.After = new(later.flow)
-				h.Detail = endText(r.flow.Dst, r.flow.Dport) + " -> " + endText(later.flow.Dst, later.flow.Dport)
-				break
-			}
-		}
-		j.path.Hops = append(j.path.Hops, h)
-	}
 }
 
 func micros(d time.Duration) float64 { return float64(max(d, 0).Nanoseconds()) / 1000 }

@@ -107,6 +107,9 @@ func (p *Packet) quoted() Packet {
 	return q
 }
 
+// Error reports whether the packet is an ICMP error.
+func (p Packet) Error() bool { return isError(p.Flow) }
+
 // isError reports whether a message is about another packet: destination
 // unreachable, time exceeded, and what does not fit.
 func isError(f api.Flow) bool {
@@ -119,6 +122,11 @@ func isError(f api.Flow) bool {
 // Mark is what a packet that was sent to be watched is known by: its source port
 // or, of an echo request, its identifier. Translation keeps it as a rule.
 type Mark uint16
+
+// Packet is all that is known of a packet by its mark alone.
+func (m Mark) Packet() *Packet {
+	return &Packet{Flow: api.Flow{Sport: uint16(m)}}
+}
 
 // Direction is what a packet is to the one with the mark; not ok: nothing.
 func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {

@@ -250,3 +250,52 @@ func FuzzParsePacket(f *testing.F) {
 		}
 	})
 }
+
+// TestJoinOfUnheard: an error that came back to the sender's namespace, and that a
+// rule there kept from it.
+func TestJoinOfUnheard(t *testing.T) {
+	h := host(t, `table inet f { chain c { type filter hook input priority 0; policy accept; meta l4proto icmp drop comment "no errors"; } }`)
+	h.Spaces[1].Tables = h.Spaces[0].Tables
+	f := flow("10.0.0.2", mark, "192.0.2.1", 81)
+	request := Packet{Flow: f, TTL: 64, TCP: flagSYN}
+	for _, c := range []struct {
+		typ, code uint8
+		verdict   api.Verdict
+		says      string
+	}{
+		{3, 3, api.Refused, `nothing listens on port 81; its answer does not come back: rule "no errors" of chain inet f c drops it`},
+		{3, 0, api.Dropped, `192.0.2.1 answers: network unreachable; the error does not come back: rule "no errors"`},
+	} {
+		e := Packet{Flow: api.Flow{Proto: "icmp", Src: f.Dst, Dst: f.Src, ICMPType: c.typ, ICMPCode: c.code}, TTL: 64, Quoted: &request}
+		known := e
+		known.Quoted = Mark(mark).Packet() // as the packet filter tells of it
+		p := Join(Watch{
+			Machine: h, From: "web", Mark: mark, Flow: f, Sightings: []Sighting{seen(1, "web", "eth0", true, request), seen(2, "web", "eth0", false, e)},
+			Rulings: []Ruling{{At: 3, Space: "web", ID: 7, Family: nft.FamilyInet, Table: "f", Chain: "c", Handle: 10, Verdict: "drop", Packet: &known}},
+		})
+		expect(t, p, c.verdict, c.says, "request web eth0 route sends 10.0.0.2:40000 > 192.0.2.1:81", "error web eth0 link receives 192.0.2.1 > 10.0.0.2", `error web  input drop rule "no errors" of chain inet f c`)
+		if p.Culprit == nil || p.Culprit.Handle != 10 {
+			t.Errorf("culprit %+v", p.Culprit)
+		}
+	}
+}
+
+// TestJoinOfReturn: a packet that comes to its sender's namespace again is stopped
+// there on its way in, not on its way out.
+func TestJoinOfReturn(t *testing.T) {
+	h := host(t, `table inet f { chain c { type filter hook prerouting priority 0; policy accept; tcp dport 81 drop comment "no 81"; } }`)
+	h.Spaces[1].Tables = h.Spaces[0].Tables
+	h.Spaces[0].Tables = nil
+	f := flow("10.0.0.2", mark, "192.0.2.1", 81)
+	p := Packet{Flow: f, TTL: 64, TCP: flagSYN}
+	router := p
+	router.TTL = 63
+	expect(t, Join(Watch{
+		Machine: h, From: "web", Mark: mark, Flow: f,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, p), seen(2, "host", "eth0", false, p), seen(3, "host", "eth0", true, router), seen(4, "web", "eth0", false, router)},
+		Rulings:   []Ruling{{At: 5, Space: "web", ID: 7, Family: nft.FamilyInet, Table: "f", Chain: "c", Handle: 10, Verdict: "drop", Packet: &router, In: 2}},
+	}), api.Dropped, `rule "no 81"`, "request web eth0 route sends 10.0.0.2:40000 > 192.0.2.1:81",
+		"request host eth0 link receives 10.0.0.2:40000 > 192.0.2.1:81", "request host eth0 route routes 192.0.2.1 dev eth0",
+		"request host eth0 link sends 10.0.0.2:40000 > 192.0.2.1:81", "request web eth0 link receives 10.0.0.2:40000 > 192.0.2.1:81",
+		`request web eth0 prerouting drop rule "no 81" of chain inet f c`)
+}

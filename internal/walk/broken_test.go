@@ -57,6 +57,10 @@ func TestBroken(t *testing.T) {
 			{"host", "172.20.0.2", api.Dropped, "", "nobody on tp-front answers for 172.20.0.2"},
 			{"app", "172.20.0.2", api.Dropped, "", "nobody on eth0 answers"},
 		}},
+		{"no carrier", onLink("host", "eth0", func(l *machine.Link) { l.NoCarrier = true }), []question{
+			{"web", "192.0.2.1", api.Rejected, "", "link eth0 has no carrier"},
+			{"host", "192.0.2.1", api.Dropped, "", "link eth0 has no carrier"},
+		}},
 		{"host end down", onLink("host", "v-web-eth0", down), []question{
 			{"web", "172.20.0.3", api.Dropped, "", "nobody on eth0 answers"},
 			{"host", "172.20.0.2", api.Dropped, "", "nobody on tp-front answers"},

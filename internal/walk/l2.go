@@ -60,12 +60,16 @@ func (r *run) transmit(at *space, rt machine.Route, p *packet, in string) *fate 
 	if l == nil || !l.Up {
 		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s is down", rt.Dev)
 	}
-	if l.NoCarrier {
-		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s has no carrier%s", rt.Dev, otherEnd(r.w, l))
-	}
 	next := p.dst.Addr()
 	if rt.Via.IsValid() {
 		next = rt.Via
+	}
+	switch {
+	case l.NoCarrier && in != "" && at.neighbour(l.Name, next) == "":
+		// The next hop is asked for in vain, and then the sender is told.
+		return r.reject(at, rt.Dev, api.LayerLink, p, hostUnreachable, "link %s has no carrier%s", rt.Dev, otherEnd(r.w, l))
+	case l.NoCarrier:
+		return r.drop(at, rt.Dev, api.LayerLink, p, "link %s has no carrier%s", rt.Dev, otherEnd(r.w, l))
 	}
 	to, f := r.resolve(at, l, next, p, in)
 	if f != nil {

@@ -1,8 +1,11 @@
 package differential
 
 import (
+	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,38 +17,107 @@ import (
 	"github.com/towpath/towpath/internal/explain"
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/look"
+	"github.com/towpath/towpath/internal/testnet"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/probe"
 )
 
 const (
-	// probed worlds, and the probes in each; atOnce at the same time.
-	probedWorlds, probesPerWorld, atOnce = 5, 24, 8
+	// probed worlds, and the probes in each: 1 008; fewWorlds with -short.
+	probedWorlds, probesPerWorld, fewWorlds = 42, 24, 5
+	// worldsAtOnce and atOnce are how many worlds, and probes in each, there are at
+	// the same time: most of a run is waiting for packets that do not come.
+	worldsAtOnce, atOnce = 6, 12
+	// mostUncertain is how many of a hundred packets may hang on luck, or on a rule
+	// that cannot be evaluated.
+	mostUncertain = 5
+)
+
+var (
+	firstWorld = flag.Int("first-world", 1, "number of the first world that is drawn: others are others")
+	probeLevel = flag.String("probe-level", string(api.LevelTaps), "level at which random packets are probed")
 )
 
 // TestExplainAgreesWithProbe sends random packets in random worlds by probe, and
 // compares what was seen on the way with what was explained.
 func TestExplainAgreesWithProbe(t *testing.T) {
+	testnet.Require(t, "netns")
 	worlds := rapid.Custom(drawSpec)
-	tally := map[api.Verdict]int{}
-	for seed := range probedWorlds {
-		s := worlds.Example(seed + 1)
-		t.Run(fmt.Sprintf("world %d", seed), func(t *testing.T) {
-			w := newWorld(t, s)
-			r := newRecord()
-			for _, ns := range w.spaces {
-				w.listen(r, ns)
-			}
-			for _, d := range w.probes(tally) {
-				t.Error(d)
-			}
+	count := &tally{counts: map[string]int{}}
+	slots := make(chan struct{}, worldsAtOnce)
+	var wg sync.WaitGroup
+	n := probedWorlds
+	if testing.Short() {
+		n = fewWorlds
+	}
+	for seed := range n {
+		s := worlds.Example(*firstWorld + seed)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			t.Run(fmt.Sprintf("world %d", seed), func(t *testing.T) {
+				w := newWorld(t, s)
+				r := newRecord()
+				for _, ns := range w.spaces {
+					w.listen(r, ns)
+				}
+				for _, d := range w.probes(count) {
+					t.Error(d)
+				}
+			})
 		})
 	}
-	t.Logf("%v", tally)
+	wg.Wait()
+	for _, line := range count.lines() {
+		t.Log(line)
+	}
+	if count.uncertain*100 > count.all*mostUncertain || count.all < n*probesPerWorld*9/10 {
+		t.Errorf("of %d packets %d are uncertain", count.all, count.uncertain)
+	}
+}
+
+// tally counts what became of packets.
+type tally struct {
+	mu             sync.Mutex
+	counts         map[string]int
+	all, uncertain int
+}
+
+func (c *tally) add(what string, uncertain bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[what]++
+	c.all++
+	if uncertain {
+		c.uncertain++
+	}
+}
+
+// lines are the counts, one a line.
+func (c *tally) lines() []string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(c.counts)) {
+		out = append(out, fmt.Sprintf("%5d %s", c.counts[k], k))
+	}
+	return out
+}
+
+// doubt says why an explanation may be wrong: a rule that cannot be evaluated, or
+// the first hop that hangs on luck; "": it may not.
+func doubt(p api.Path) string {
+	if p.Verdict == api.Undecided {
+		return "undecided: " + p.Reason
+	}
+	for _, h := range p.Hops {
+		if !h.Certain {
+			return fmt.Sprintf("not certain from %s %s %s on", h.NS, h.Layer, h.Action)
+		}
+	}
+	return ""
 }
 
 // probes sends some of the world's packets, and gives the differences.
-func (w *world) probes(tally map[api.Verdict]int) []string {
+func (w *world) probes(count *tally) []string {
 	c := look.Config{
 		Self: w.spaces[kernel.Host].F, RunDir: w.run, Limits: look.DefaultLimits(),
 		Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Held: w.holder.find,
@@ -67,8 +139,8 @@ func (w *world) probes(tally map[api.Verdict]int) []string {
 			defer func() { <-slots }()
 			var p api.Probe
 			var err error
-			for range 2 { // errors have a limit in time (icmp_ratelimit), and a loaded machine loses packets
-				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s)})
+			for range 3 { // errors have a limit in time (ip_error_cost), and a loaded machine loses packets
+				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s), Level: api.PathLevel(*probeLevel)})
 				if err != nil || agrees(p) {
 					break
 				}
@@ -78,14 +150,15 @@ func (w *world) probes(tally map[api.Verdict]int) []string {
 			switch {
 			case err != nil:
 				out = append(out, fmt.Sprintf("%s: %v", s, err))
-			case !certain(p.Expected) || p.Expected.Verdict == api.Undecided:
-				tally["uncertain"]++
+			case doubt(p.Expected) != "":
+				count.add(doubt(p.Expected), true)
 			case !agrees(p) && !p.Actual.Complete && trace.Agree(p.Expected, p.Actual):
-				tally["incomplete"]++
+				count.add("incomplete: more was seen than could be kept", true)
 			case !agrees(p):
+				count.add("disagreement", false)
 				out = append(out, disagreement(s, p))
 			default:
-				tally[p.Verdict]++
+				count.add(string(p.Verdict), false)
 			}
 		})
 	}

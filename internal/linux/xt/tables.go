@@ -92,9 +92,9 @@ func (l layout) table(name string, in info, b []byte) (nft.TableDef, error) {
 	heads := map[uint32]string{} // chains by where their first rule is
 	policy := map[uint32]bool{}
 	bases := map[uint32]nft.Chain{}
-	for hook := range len(hookNames()) {
+	for hook, entry := range in.HookEntry {
 		if in.ValidHooks&(1<<hook) != 0 {
-			bases[in.HookEntry[hook]], policy[in.Underflow[hook]] = base(name, hook), true
+			bases[entry], policy[in.Underflow[hook]] = base(name, hook), true
 		}
 	}
 	for i, e := range entries {

@@ -27,10 +27,10 @@ const mostTables = 16
 // It belongs to the socket, and goes with it, however that ends
 // (NFT_TABLE_F_OWNER); nobody else can change it. So another watch, for which the
 // name is taken (EPERM), takes the next.
-func arm(ctx context.Context, c *nft.Conn, links map[int]string, proto uint8, mark trace.Mark) error {
-	var err error
+// It says which it took.
+func arm(ctx context.Context, c *nft.Conn, links map[int]string, proto uint8, mark trace.Mark) (name string, err error) {
 	for i := range mostTables {
-		name := trace.Table
+		name = trace.Table
 		if i > 0 {
 			name = fmt.Sprintf("%s_%d", trace.Table, i+1)
 		}
@@ -45,9 +45,9 @@ func arm(ctx context.Context, c *nft.Conn, links map[int]string, proto uint8, ma
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("add table %s: %w", trace.Table, err)
+		return "", fmt.Errorf("add table %s: %w", trace.Table, err)
 	}
-	return nil
+	return name, nil
 }
 
 func add(ctx context.Context, c *nft.Conn, tables ...rules.TableDef) error {
@@ -63,8 +63,15 @@ func add(ctx context.Context, c *nft.Conn, tables ...rules.TableDef) error {
 // armed is the table for what passes the hooks of IP.
 func armed(name string, proto uint8, mark trace.Mark) rules.TableDef {
 	def := rules.TableDef{Table: rules.Table{Family: rules.FamilyInet, Name: name, Flags: rules.TableOwner}}
-	for _, hook := range []string{"prerouting", "output"} {
-		def.Chains = append(def.Chains, rules.ChainDef{Rules: telling(rules.FamilyInet, proto, mark), Chain: rules.Chain{
+	for _, hook := range []string{"prerouting", "output", "input", "forward", "postrouting"} {
+		list := telling(rules.FamilyInet, proto, mark)
+		if hook != "prerouting" && hook != "output" { // where the kernel began to tell of it
+			list = tellingErrors(rules.FamilyInet, proto, mark)
+		}
+		if len(list) == 0 {
+			continue
+		}
+		def.Chains = append(def.Chains, rules.ChainDef{Rules: list, Chain: rules.Chain{
 			Family: rules.FamilyInet, Table: name, Name: hook, Type: "filter", Hook: hook, Priority: armPriority, Policy: "accept",
 		}})
 	}
@@ -99,6 +106,27 @@ func telling(f rules.Family, proto uint8, mark trace.Mark) []rules.Rule {
 	var out []rules.Rule
 	for _, at := range places(proto) {
 		out = append(out, tell(f, proto, at, uint16(mark)))
+	}
+	return append(out, tellingErrors(f, proto, mark)...)
+}
+
+// tellingErrors are rules for ICMP errors about packets with the mark. What the
+// kernel tells of an error ends before what it quotes, so that it is known by the
+// rule that matched: these are in the chains of all hooks, since the number that
+// the messages about a packet have in common is not the same in all.
+func tellingErrors(f rules.Family, proto uint8, mark trace.Mark) []rules.Rule {
+	if mark == 0 {
+		return nil
+	}
+	const header = 8 // of the error, before the IP header that it quotes
+	var out []rules.Rule
+	for _, at := range places(proto) {
+		if proto != unix.IPPROTO_ICMPV6 {
+			out = append(out, tell(f, unix.IPPROTO_ICMP, header+20+at, uint16(mark)))
+		}
+		if proto != unix.IPPROTO_ICMP {
+			out = append(out, tell(f, unix.IPPROTO_ICMPV6, header+40+at, uint16(mark)))
+		}
 	}
 	return out
 }

@@ -134,10 +134,26 @@ func (s *Session) rulings(t tap, b []byte) {
 		if binary.NativeEndian.Uint16(b[4:]) == msgTrace {
 			if r, ok := decodeRuling(b[familyAt], b[sizeofNlmsg+sizeofGenmsg:n]); ok {
 				r.At, r.Space = time.Since(s.start), t.space
+				t.errorOf(&r, s.mark)
 				s.seen.Rulings = append(s.seen.Rulings, r)
 			}
 		}
 		b = b[min((n+alignmentOfNlmsg-1)&^(alignmentOfNlmsg-1), len(b)):]
+	}
+}
+
+// errorOf marks the packet of a message as an ICMP error about one with the mark,
+// if a rule said that it is.
+func (t tap) errorOf(r *trace.Ruling, mark trace.Mark) {
+	p := r.Packet
+	if p == nil || !p.Error() || mark == 0 {
+		return
+	}
+	if r.Table == t.table && r.Handle != 0 {
+		t.errors[r.ID] = true
+	}
+	if p.Quoted == nil && t.errors[r.ID] {
+		p.Quoted = mark.Packet()
 	}
 }
 

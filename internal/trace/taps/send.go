@@ -22,6 +22,8 @@ type Sent struct {
 	Refusal unix.Errno
 	fds     []int
 	stream  bool
+	shot    Shot
+	got     bool
 }
 
 // Close lets go of the port.
@@ -34,19 +36,43 @@ func (s *Sent) Close() error {
 	return errors.Join(errs...)
 }
 
-// Got reports whether the socket has got something: an answer, or that its
-// connection is made.
+// Got reports whether the socket has got an answer, or its connection is made.
 func (s *Sent) Got() bool {
 	for _, fd := range s.fds {
 		if s.stream {
 			_, err := unix.Getpeername(fd)
 			return err == nil
 		}
-		if _, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
-			return true
+		b := make([]byte, headers)
+		for !s.got {
+			n, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+			if err != nil {
+				break
+			}
+			s.got = s.shot.answeredBy(b[:n])
 		}
 	}
-	return false
+	return s.got
+}
+
+// answeredBy reports whether what a socket got is an answer. A raw one gets all
+// of its protocol that comes from the destination, also what it sent to itself,
+// and of IPv4 with the header. One of UDP is connected: it gets nothing else.
+func (o Shot) answeredBy(b []byte) bool {
+	if o.Proto == "udp" {
+		return true
+	}
+	if !o.v6() && len(b) > 0 {
+		b = b[min(len(b), int(b[0]&0xf)*4):]
+	}
+	switch {
+	case len(b) < 8:
+		return false
+	case o.Proto == "tcp":
+		return binary.BigEndian.Uint16(b) == o.Dst.Port() && binary.BigEndian.Uint16(b[2:]) == uint16(o.Mark)
+	}
+	const reply4, reply6 = 0, 129
+	return (b[0] == reply4 && !o.v6() || b[0] == reply6 && o.v6()) && binary.BigEndian.Uint16(b[4:]) == uint16(o.Mark)
 }
 
 // Port finds a port that is free in a namespace for a protocol, and holds it: the
@@ -116,7 +142,7 @@ func (o Shot) filling() []byte { return make([]byte, max(o.Size-o.SmallestSize()
 
 // Send sends one packet.
 func Send(ns *os.File, o Shot) (*Sent, error) {
-	s := &Sent{}
+	s := &Sent{shot: o}
 	err := netns.Do(ns, func() error {
 		switch {
 		case o.Proto == "tcp" && o.Connect:

@@ -30,6 +30,9 @@ const (
 	// beat is how long a wait for packets takes at most before it is asked
 	// whether to go on.
 	beat = 20 * time.Millisecond
+	// rulingsBuffer is how many bytes of messages of the packet filter wait to be
+	// read at most, in a namespace.
+	rulingsBuffer = 2 << 20
 	// groupTrace is NFNLGRP_NFTRACE of linux/netfilter/nfnetlink.h.
 	groupTrace = 9
 )
@@ -52,6 +55,10 @@ type tap struct {
 	ring  *ring // nil: the packet filter's
 	links map[int]string
 	also  Source // nil: none
+	// table is the one that makes the packet filter tell, errors the numbers of
+	// the ICMP errors that it told of.
+	table  string
+	errors map[uint32]bool
 }
 
 // Source is something else that tells of packets.
@@ -111,7 +118,7 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) 
 		if err != nil {
 			return err
 		}
-		s.taps = append(s.taps, tap{fd: fd, space: sp.Name})
+		s.taps = append(s.taps, tap{fd: fd, space: sp.Name, errors: map[uint32]bool{}})
 		return nil
 	})
 	if err != nil {
@@ -125,7 +132,9 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) 
 		return err
 	}
 	s.armed = append(s.armed, c)
-	return arm(ctx, c, sp.Links, proto, s.mark)
+	name, err := arm(ctx, c, sp.Links, proto, s.mark)
+	s.taps[len(s.taps)-1].table = name
+	return err
 }
 
 // Close ends it. The tables that armed the packet filter go with their sockets.
@@ -251,6 +260,11 @@ func rulings() (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return 0, os.NewSyscallError("netlink socket", err)
+	}
+	// Every probe in the namespace hears of the packets of all. A socket of an
+	// ordinary user gets as much as net.core.rmem_max allows.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rulingsBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, rulingsBuffer)
 	}
 	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	if err == nil {

@@ -1,0 +1,75 @@
+package trace
+
+import (
+	"time"
+
+	"github.com/towpath/towpath/api"
+)
+
+// translated tells what changed of the destination, or of the source, between
+// coming in and going out.
+func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bool) {
+	after := out.Flow
+	mid := before
+	mid.Dst, mid.Dport = after.Dst, after.Dport
+	from, to, action := before, mid, "dnat"
+	if !dst {
+		from, to, action = mid, after, "snat"
+	}
+	if from == to || from.Proto != to.Proto || from.ICMPType != to.ICMPType {
+		return
+	}
+	h := j.hop(d, out)
+	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{j.source()}
+	h.Detail = endText(from.Src, from.Sport) + " -> " + endText(to.Src, to.Sport)
+	if dst {
+		h.Layer, h.Detail = api.LayerPrerouting, endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
+	}
+	if d != api.Request {
+		action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[action]
+	}
+	h.Action = action
+	for _, r := range j.told[d][out.Space] {
+		if r.nat && (r.hook == "prerouting" || r.hook == "output") == dst {
+			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{j.source(), "nftrace"}
+			if r.masquerade {
+				h.Action = "masquerade"
+			}
+		}
+	}
+	j.path.Hops = append(j.path.Hops, h)
+}
+
+// unfinished tells translations of a packet that did not leave. What it became
+// is known where a later chain told of it.
+func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
+	list := j.told[d][space]
+	for i, r := range list {
+		if !r.nat || j.passed(d, space, r.hook) {
+			continue
+		}
+		h := api.Hop{
+			Direction: d, NS: space, Device: r.device, Layer: api.Layer(r.hook), Action: "snat", Detail: ruleText(*r.rule), Rule: r.rule,
+			Before: new(r.flow), AtMicros: micros(r.at), Sources: []string{"nftrace"}, Certain: true,
+		}
+		if at != nil {
+			h.AtMicros = micros(*at)
+		}
+		switch {
+		case r.masquerade:
+			h.Action = "masquerade"
+		case r.redirect:
+			h.Action = "redirect"
+		case r.hook == "prerouting" || r.hook == "output":
+			h.Action = "dnat"
+		}
+		for _, later := range list[i+1:] {
+			if later.flow != r.flow {
+				h.After = new(later.flow)
+				h.Detail = endText(r.flow.Dst, r.flow.Dport) + " -> " + endText(later.flow.Dst, later.flow.Dport)
+				break
+			}
+		}
+		j.path.Hops = append(j.path.Hops, h)
+	}
+}

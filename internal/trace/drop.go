@@ -60,8 +60,11 @@ func (j *join) dropHop(d api.Direction, x *Drop) api.Hop {
 		Direction: d, NS: x.Space, Device: x.Link, Layer: layerOf(x.Reason), Action: "drop", Detail: x.words(), Before: new(x.Flow),
 		AtMicros: micros(x.At), Sources: []string{"bpf"}, Certain: true,
 	}
-	if x.Symbol == "neigh_invalidate" {
+	switch x.Symbol {
+	case "neigh_invalidate":
 		h.Layer = api.LayerNeighbour
+	case "ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_discard", "ip6_pkt_prohibit", "ip6_pkt_discard_out", "ip6_pkt_prohibit_out":
+		h.Layer = api.LayerRoute // whatever the reason: what a route that leads nowhere does
 	}
 	if x.Reason == "NO_SOCKET" {
 		h.Action = "refuses"

@@ -41,14 +41,18 @@ func TestPage(t *testing.T) {
 func table() string {
 	var b strings.Builder
 	heads := []string{"scenario", "packet", "verdict", "where", "why"}
-	for _, l := range levels() {
+	for _, l := range allLevels() {
 		heads = append(heads, "`"+string(l)+"`")
 	}
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
 	for _, s := range scenarios() {
 		cells := []string{s.name, "`" + s.packet() + "`", "`" + string(s.verdict) + "`", s.where, s.why()}
-		for _, l := range levels() {
-			cells = append(cells, s.at(l).String())
+		for _, l := range allLevels() {
+			cell := s.at(l).String()
+			if s.from == "outside" {
+				cell = "cannot be probed"
+			}
+			cells = append(cells, cell)
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 	}

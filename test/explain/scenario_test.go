@@ -36,8 +36,10 @@ type scenario struct {
 	// unsent: the kernel is not asked by an ordinary socket, which cannot send
 	// such a packet.
 	unsent bool
-	// taps is what is known without BPF.
-	taps knows
+	// taps and bpf are what is known without programs in the kernel and with them;
+	// onlyFull is what level tracepoints lacks beside that.
+	taps, bpf knows
+	onlyFull  string
 }
 
 // knows is what a level can know of the end of a packet. The zero value: as much
@@ -46,7 +48,7 @@ type knows struct {
 	verdict api.Verdict // "": as explained
 	says    string      // part of the reason; "": names the chain
 	// lacks is what cannot be known, and so must not be said: "place" (the hop at
-	// which it ends, or that it must pass), "rule", "translation".
+	// which it ends, or that it must pass), "hook" (of the place), "rule", "translation".
 	lacks string
 }
 
@@ -70,8 +72,13 @@ func TestScenarios(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.check(w, p)
-			for _, level := range levels() {
-				s.probe(w, level)
+			for _, level := range allLevels() {
+				t.Run(string(level), func(t *testing.T) {
+					requireLevel(t, level)
+					at := *w
+					at.T = t
+					s.probe(&at, level)
+				})
 			}
 			if !s.unsent {
 				// A reset in the way of a connection is told as a refusal.

@@ -24,8 +24,9 @@ import (
 
 const (
 	// patience is how long an answer is waited for: neighbours are given up after
-	// three seconds (net.ipv4.neigh.default.mcast_solicit), which the sender is told.
-	patience = 3500 * time.Millisecond
+	// three seconds (net.ipv4.neigh.default.mcast_solicit), on a busy machine later,
+	// which the sender is told.
+	patience = 4500 * time.Millisecond
 	// settling is how long it is listened on after a packet has come to its end,
 	// for what is told late.
 	settling = 60 * time.Millisecond

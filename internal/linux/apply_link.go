@@ -202,21 +202,17 @@ func (a *applier) changePort(ctx context.Context, sp *space, o kernel.Link, l rt
 // removeLinks removes many links by one message: one by one each waits for its
 // own RCU grace period.
 func (a *applier) removeLinks(ctx context.Context, ops []kernel.Op) error {
-	group := uint32(trashGroup)
+	names := make([]string, len(ops))
+	for i, op := range ops {
+		names[i] = op.Object.Key().Name
+		a.spaces.host.know(names[i], 0)
+	}
 	found := false
-	for _, op := range ops {
-		a.spaces.host.know(op.Object.Key().Name, 0)
-		l, err := a.k.rt.LinkByName(ctx, op.Object.Key().Name)
-		if errors.Is(err, unix.ENODEV) {
-			continue
-		}
-		if err == nil {
-			err = a.k.rt.SetLink(ctx, l.Index, rt.LinkChange{Group: &group})
-		}
+	for _, err := range a.k.rt.SetGroups(ctx, names, trashGroup) {
 		if err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
-		found = true
+		found = found || err == nil
 	}
 	if !found {
 		return nil

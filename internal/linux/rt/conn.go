@@ -104,6 +104,17 @@ type request struct {
 	body  []byte
 }
 
+// append writes the request as a message, with its struct nlmsghdr.
+func (r request) append(b []byte, seq uint32) []byte {
+	b = binary.NativeEndian.AppendUint32(b, uint32(unix.SizeofNlMsghdr+len(r.body)))
+	b = binary.NativeEndian.AppendUint16(b, r.typ)
+	b = binary.NativeEndian.AppendUint16(b, uint16(r.flags))
+	b = binary.NativeEndian.AppendUint32(b, seq)
+	b = binary.NativeEndian.AppendUint32(b, 0) // the port: the kernel knows it
+	b = append(b, r.body...)
+	return append(b, make([]byte, -len(b)&(unix.NLMSG_ALIGNTO-1))...)
+}
+
 // do sends a request that is no dump, and gives each answer before the
 // acknowledgement to each, if each is not nil.
 func (c *Conn) do(ctx context.Context, req request, each func(typ uint16, body []byte) error) error {
@@ -120,18 +131,11 @@ func (c *Conn) dump(ctx context.Context, req request, each func(typ uint16, body
 
 // exchange sends a request and reads until its last answer.
 func (c *Conn) exchange(ctx context.Context, req request, each func(uint16, []byte) error) error {
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { c.turn <- struct{}{} }()
-	if err := context.Cause(ctx); err != nil {
+	release, err := c.take(ctx)
+	if err != nil {
 		return err
 	}
-	if c.sock == nil {
-		return c.err
-	}
+	defer release()
 	seq, err := c.send(req)
 	if err != nil {
 		return err
@@ -145,21 +149,29 @@ func (c *Conn) exchange(ctx context.Context, req request, each func(uint16, []by
 	return err
 }
 
+// take waits for the right to use the socket, and fails where there is none.
+func (c *Conn) take(ctx context.Context) (release func(), err error) {
+	select {
+	case <-c.turn:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	release = func() { c.turn <- struct{}{} }
+	if err = context.Cause(ctx); err == nil && c.sock == nil {
+		err = c.err
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
 // send gives the request the next sequence number and sends it. Late answers of
 // a request that was given up carry another number, and are passed over.
 func (c *Conn) send(req request) (uint32, error) {
 	c.seq++
-	h := netlink.Header{
-		Length:   uint32(unix.SizeofNlMsghdr + len(req.body)),
-		Type:     netlink.HeaderType(req.typ),
-		Flags:    req.flags,
-		Sequence: c.seq,
-	}
-	b, err := netlink.Message{Header: h, Data: req.body}.MarshalBinary()
-	if err != nil {
-		return 0, err
-	}
-	return c.seq, c.sock.send(b)
+	return c.seq, c.sock.send(req.append(nil, c.seq))
 }
 
 // collect reads answers to seq until the last one. complete tells whether that

@@ -168,6 +168,42 @@ func TestNoLinkLocal(t *testing.T) {
 	}
 }
 
+// TestSetGroups: more than go into one datagram, with some that are not there.
+func TestSetGroups(t *testing.T) {
+	_, c, br := host(t)
+	var names []string
+	for i := range 5 {
+		l, _ := port(t, c, br, fmt.Sprintf("v%d", i))
+		names = append(names, l.Name)
+	}
+	port(t, c, br, "other")
+	var all []string
+	for range 30 {
+		all = append(append(all, names...), "gone")
+	}
+	for i, err := range c.SetGroups(t.Context(), all, 45) {
+		if missing := all[i] == "gone"; missing != errors.Is(err, unix.ENODEV) || !missing && err != nil {
+			t.Errorf("%s: %v", all[i], err)
+		}
+	}
+	for _, l := range got(c.Links(t.Context(), rt.LinkFilter{Master: br.Index}))(t) {
+		if want := l.Name != "other"; (l.Group == 45) != want {
+			t.Errorf("%s is in group %d", l.Name, l.Group)
+		}
+	}
+	if errs := c.SetGroups(t.Context(), nil, 45); len(errs) != 0 {
+		t.Errorf("no links: %v", errs)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i, err := range c.SetGroups(ctx, names, 46) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s, cancelled: %v", names[i], err)
+		}
+	}
+	must(t, c.DelGroup(t.Context(), 45)) // the connection is still in step
+}
+
 func TestDelGroup(t *testing.T) {
 	_, c, br := host(t)
 	for i := range 5 {

@@ -19,7 +19,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 BINARIES := towpath towpathd
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: soak build test lint demo bench bench-dns bpf install clean fuzz cover
+.PHONY: journeys soak build test lint demo bench bench-dns bpf install clean fuzz cover
 
 build: ## static binaries in bin/; in bin/share man pages and completions, which say what they do
 	@mkdir -p bin
@@ -54,6 +54,9 @@ install: ## to DESTDIR and PREFIX; builds when bin/ is empty, so `make && sudo m
 	install -m 0644 dist/networkd/* '$(DESTDIR)$(NETWORKD)/'
 	install -m 0644 dist/udev/* '$(DESTDIR)$(UDEV)/'
 	install -m 0644 dist/NetworkManager/* '$(DESTDIR)$(NMCONF)/'
+
+journeys: ## write docs/journeys.md anew, from packets that are sent in throw-away namespaces
+	go test ./test/scripts -run 'TestJourneys$$' -count=1 -args -update-journeys
 
 clean:
 	rm -rf bin

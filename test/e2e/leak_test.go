@@ -220,7 +220,8 @@ func (w *world) markedIn(ns *testnet.NS, name string) []string {
 	addrs, err := c.Addresses(w.Context(), 0)
 	w.check(err)
 	for _, a := range addrs {
-		if ours[a.Index] && !a.Prefix.Addr().IsLinkLocalUnicast() {
+		// The kernel makes link-local addresses too (IFAPROT_KERNEL_LL).
+		if ours[a.Index] && (a.Proto == markProtocol || !a.Prefix.Addr().IsLinkLocalUnicast()) {
 			keys = append(keys, kernel.Address{NS: name, Dev: names[a.Index], Prefix: a.Prefix}.Key().String())
 		}
 	}

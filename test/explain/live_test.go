@@ -65,11 +65,12 @@ func TestLive(t *testing.T) {
 				if c.change != nil {
 					c.change(w)
 				}
-				c.query.Level = level
+				query := c.query
+				query.Level = level
 				wanted := func(p api.Path) bool {
 					return p.Verdict == c.verdict && strings.Contains(text(t, p), c.says) && p.Kind == api.Actual && p.Level == level && p.Complete
 				}
-				p := w.trace(c.query, func() { w.dial(w.spaces[c.from], netip.MustParseAddrPort(c.to), grace) }, wanted)
+				p := w.trace(query, func() { w.dial(w.spaces[c.from], netip.MustParseAddrPort(c.to), grace) }, wanted)
 				if !wanted(p) {
 					t.Errorf("verdict %s, want %s and %q:\n%s", p.Verdict, c.verdict, c.says, text(t, p))
 				}

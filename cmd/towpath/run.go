@@ -21,7 +21,7 @@ func (c *cli) run() *cobra.Command {
 		Use: "run [flags] -- CMD [ARG]...", Short: "Run a command in a sandbox that goes with it",
 		Long: "Run a command in a network namespace of its own, with its own /etc/resolv.conf, /etc/hosts and host name;\n" +
 			"its files and rights are else the caller's. The sandbox is removed when the command ends, and\n" +
-			"what the command has left running in it is ended.\n\n" +
+			"what still runs in it then is ended, that of exec and of --network container:NAME too.\n\n" +
 			"With -d it runs in the background, in a session of its own; what it prints goes to a file that is named,\n" +
 			"NAME.log in $XDG_STATE_HOME/towpath or ~/.local/state/towpath.\n\n" +
 			"Exit code: the command's own; 128+n if signal n ended it; 125 if Towpath failed; 126 if the command\n" +

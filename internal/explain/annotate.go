@@ -175,7 +175,7 @@ func (m *Machine) summary(path *api.Path) string {
 			continue
 		}
 		add(named(m.onDevice(h.Device)))
-		add(m.foreign(h.Device).named())
+		add(foreignText(m.foreign(h.Device)))
 	}
 	for _, h := range path.Hops {
 		switch {

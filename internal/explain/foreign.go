@@ -12,48 +12,46 @@ import (
 	"github.com/towpath/towpath/internal/owner"
 )
 
-// engineNetwork is a network of another engine; the zero one is none.
-type engineNetwork struct{ name, engine string }
-
-func (n engineNetwork) named() string {
-	if n.name == "" {
+// foreignText names a network of another engine; "" for none.
+func foreignText(n owner.Network) string {
+	if n.Name == "" {
 		return ""
 	}
-	return fmt.Sprintf("network %q (%s)", n.name, n.engine)
+	return fmt.Sprintf("network %q (%s)", n.Name, n.Engine)
 }
 
 // foreign is the network of another engine that a device of the host, or the
-// bridge that it is a port of, is for.
-func (m *Machine) foreign(dev string) engineNetwork {
+// bridge that it is a port of, is for; the zero one: of none.
+func (m *Machine) foreign(dev string) owner.Network {
 	host := m.Host.Space(machine.HostName)
 	if host == nil || m.Names == nil {
-		return engineNetwork{}
+		return owner.Network{}
 	}
 	l := host.Link(dev)
 	if l != nil && l.Master != "" {
 		l = host.Link(l.Master)
 	}
 	if l == nil {
-		return engineNetwork{}
+		return owner.Network{}
 	}
 	if n, ok := m.Names.Network(l); ok && n.Engine != owner.Towpath {
-		return engineNetwork{n.Name, n.Engine}
+		return n
 	}
-	return engineNetwork{}
+	return owner.Network{}
 }
 
 // foreignTo is the network of another engine that an address is in: that on
 // whose bridge the host has an address of the same range.
-func (m *Machine) foreignTo(a netip.Addr) engineNetwork {
+func (m *Machine) foreignTo(a netip.Addr) owner.Network {
 	host := m.Host.Space(machine.HostName)
 	if host == nil {
-		return engineNetwork{}
+		return owner.Network{}
 	}
 	i := slices.IndexFunc(host.Addresses, func(x machine.Address) bool {
-		return x.Prefix.Bits() > 0 && x.Prefix.Masked().Contains(a) && m.foreign(x.Dev).name != ""
+		return x.Prefix.Bits() > 0 && x.Prefix.Masked().Contains(a) && m.foreign(x.Dev).Name != ""
 	})
 	if i < 0 {
-		return engineNetwork{}
+		return owner.Network{}
 	}
 	return m.foreign(host.Addresses[i].Dev)
 }
@@ -66,16 +64,16 @@ func (m *Machine) apart(h *api.Hop) string {
 		return ""
 	}
 	src, dst := m.foreign(h.Device), m.foreignTo(h.Before.Dst)
-	if src.name == "" {
+	if src.Name == "" {
 		src = m.foreignTo(h.Before.Src)
 	}
-	if src.name != "" && dst.name != "" && src != dst {
-		return fmt.Sprintf("networks %q and %q", src.name, dst.name)
+	if src.Name != "" && dst.Name != "" && src != dst {
+		return fmt.Sprintf("networks %q and %q", src.Name, dst.Name)
 	}
-	if src.name == "" {
+	if src.Name == "" {
 		src = dst
 	}
-	return src.named()
+	return foreignText(src)
 }
 
 // keepsApart reports whether a rule is one by which an engine isolates networks.
@@ -99,8 +97,8 @@ func (t *trouble) connect(network string) string {
 
 // isolated: an engine keeps its networks apart.
 func (t *trouble) isolated() string {
-	if dst := t.foreignTo(t.hop.Before.Dst); dst.name != "" {
-		return t.connect(dst.name)
+	if dst := t.foreignTo(t.hop.Before.Dst); dst.Name != "" {
+		return t.connect(dst.Name)
 	}
 	return t.connect("NETWORK") + ", one that is not internal"
 }

@@ -171,8 +171,8 @@ func (s *readyStore) close() {
 }
 
 // fill makes namespaces ready until ctx ends, while no pass is under way: both
-// need the kernel's lock of links, and somebody waits for the pass. What cannot be made ready will be
-// tried again by the op that needs it, which tells of it.
+// need the kernel's lock of links, and somebody waits for the pass. What cannot be
+// made ready will be tried again by the op that needs it, which tells of it.
 func (k *Kernel) fill(ctx context.Context) {
 	for {
 		select {

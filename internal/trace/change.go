@@ -12,29 +12,22 @@ func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bo
 	after := out.Flow
 	mid := before
 	mid.Dst, mid.Dport = after.Dst, after.Dport
-	from, to, action := before, mid, "dnat"
+	from, to := before, mid
 	if !dst {
-		from, to, action = mid, after, "snat"
+		from, to = mid, after
 	}
 	if from == to || from.Proto != to.Proto || from.ICMPType != to.ICMPType {
 		return
 	}
 	h := j.hop(d, out)
 	h.Layer, h.Before, h.After, h.Sources = api.LayerPostrouting, new(from), new(to), []string{j.source()}
-	h.Detail = endText(from.Src, from.Sport) + " -> " + endText(to.Src, to.Sport)
 	if dst {
-		h.Layer, h.Detail = api.LayerPrerouting, endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
+		h.Layer = api.LayerPrerouting
 	}
-	if d != api.Request {
-		action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[action]
-	}
-	h.Action = action
+	h.Action, h.Detail = changeText(d, from, to, dst)
 	for _, r := range j.told[d][out.Space] {
 		if r.nat && (r.hook == "prerouting" || r.hook == "output") == dst {
-			h.Rule, h.Layer, h.Sources = r.rule, api.Layer(r.hook), []string{j.source(), "nftrace"}
-			if r.masquerade {
-				h.Action = "masquerade"
-			}
+			h.Rule, h.Layer, h.Sources, h.Action = r.rule, api.Layer(r.hook), []string{j.source(), "nftrace"}, r.translation(h.Action)
 		}
 	}
 	j.path.Hops = append(j.path.Hops, h)
@@ -55,14 +48,10 @@ func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
 		if at != nil {
 			h.AtMicros = micros(*at)
 		}
-		switch {
-		case r.masquerade:
-			h.Action = "masquerade"
-		case r.redirect:
-			h.Action = "redirect"
-		case r.hook == "prerouting" || r.hook == "output":
+		if r.hook == "prerouting" || r.hook == "output" {
 			h.Action = "dnat"
 		}
+		h.Action = r.translation(h.Action)
 		for _, later := range list[i+1:] {
 			if later.flow != r.flow {
 				h.After = new(later.flow)
@@ -72,4 +61,29 @@ func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
 		}
 		j.path.Hops = append(j.path.Hops, h)
 	}
+}
+
+// changeText is what a translation is called, and from what to what it leads: of
+// the destination, or of the source. On the way back it undoes the other one.
+func changeText(d api.Direction, from, to api.Flow, dst bool) (action, detail string) {
+	action, detail = "snat", endText(from.Src, from.Sport)+" -> "+endText(to.Src, to.Sport)
+	if dst {
+		action, detail = "dnat", endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
+	}
+	if d != api.Request {
+		action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[action]
+	}
+	return action, detail
+}
+
+// translation is what the rule calls the translation that it makes; else it is
+// what the packet shows.
+func (d decision) translation(shown string) string {
+	switch {
+	case d.masquerade:
+		return "masquerade"
+	case d.redirect:
+		return "redirect"
+	}
+	return shown
 }

@@ -106,24 +106,10 @@ func (j *join) translation(d api.Direction, c *crossing) api.Hop {
 		h.Device = c.Out
 	}
 	j.place(&h)
-	source := from.Src != to.Src || from.Sport != to.Sport
-	h.Action, h.Detail = "dnat", endText(from.Dst, from.Dport)+" -> "+endText(to.Dst, to.Dport)
-	if source {
-		h.Action, h.Detail = "snat", endText(from.Src, from.Sport)+" -> "+endText(to.Src, to.Sport)
-	}
-	if d != api.Request {
-		h.Action = map[string]string{"dnat": "un-snat", "snat": "un-dnat"}[h.Action]
-	}
+	h.Action, h.Detail = changeText(d, from, to, from.Src == to.Src && from.Sport == to.Sport)
 	for _, r := range j.told[d][c.Space] {
-		if !r.nat || r.hook != c.Hook {
-			continue
-		}
-		h.Rule, h.Sources = r.rule, []string{"bpf", "nftrace"}
-		switch {
-		case r.masquerade:
-			h.Action = "masquerade"
-		case r.redirect:
-			h.Action = "redirect"
+		if r.nat && r.hook == c.Hook {
+			h.Rule, h.Sources, h.Action = r.rule, []string{"bpf", "nftrace"}, r.translation(h.Action)
 		}
 	}
 	return h

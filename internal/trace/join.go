@@ -254,12 +254,7 @@ func (j *join) hop(d api.Direction, s Sighting) api.Hop {
 		Direction: d, NS: s.Space, Device: s.Link, AtMicros: micros(s.At),
 		Before: new(s.Flow), Sources: []string{j.source()}, Certain: true,
 	}
-	if sp := j.Machine.Space(s.Space); sp != nil {
-		h.NSInode = sp.Inode
-	}
-	if l := j.link(s.Space, s.Link); l != nil {
-		h.Ifindex = l.Index
-	}
+	j.place(&h)
 	return h
 }
 

@@ -197,11 +197,6 @@ func (s *sight) own(ctx context.Context, in *doctor.Input) error {
 	for _, n := range networks {
 		in.Internal[n.Name] = n.Internal || n.GatewayMode == api.GatewayIsolated
 	}
-	if foreign, err := s.kernel.Foreign(ctx); err == nil {
-		in.Legacy = foreign.Legacy
-	} else {
-		in.Unread = append(in.Unread, err.Error())
-	}
 	in.Doors = s.loop.Facts().Doors
 	return nil
 }

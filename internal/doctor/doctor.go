@@ -28,10 +28,8 @@ type Input struct {
 	// they should be. Device and name of networks without a way out are in Internal.
 	Drift    []string
 	Internal map[string]bool
-	// Legacy are tables of the kernel's old ip_tables, Doors the ways that other
-	// programs leave through their rules.
-	Legacy []kernel.Legacy
-	Doors  []kernel.Door
+	// Doors are the ways that other programs leave through their rules.
+	Doors []kernel.Door
 	// Unread says what could not be read at all, one line each.
 	Unread []string
 }

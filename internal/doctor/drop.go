@@ -14,7 +14,7 @@ import (
 // traffic of each network and published port.
 func checkForwardDrop(e *exam) {
 	s := e.host()
-	chains := firewall.New(kernel.Foreign{Tables: s.Tables, Legacy: e.Legacy}, e.Doors)
+	chains := firewall.New(kernel.Foreign{Tables: s.Tables, Legacy: s.Legacy}, e.Doors)
 	published := e.single()
 	for _, n := range e.nets {
 		if len(n.members) == 0 && !n.ours {
@@ -57,6 +57,6 @@ func (e *exam) passes(n network, found []firewall.Finding) {
 		e.find(api.Finding{
 			Severity: api.Fault, Summary: f.String(), Fix: f.Fix,
 			Consequence: "it does not get through: each chain of the hook must let a packet pass, so that an accept elsewhere does not help",
-		}, "nft -a list chain "+chainOf(f.Rule), ruleText(f.Rule)+", by "+f.Author, "network", n.name)
+		}, listing(f.Rule), ruleText(f.Rule)+", by "+f.Author, "network", n.name)
 	}
 }

@@ -113,7 +113,7 @@ func checkBridgeNF(e *exam) {
 			continue
 		}
 		var chains []string
-		for _, t := range s.Tables {
+		for _, t := range s.Filters() {
 			for _, c := range t.Chains {
 				if c.Hook == "prerouting" || c.Hook == "forward" || c.Hook == "postrouting" {
 					chains = append(chains, fmt.Sprintf("%s %s %s", t.Family, t.Name, c.Name))
@@ -151,9 +151,9 @@ var documentation = netip.MustParseAddr("198.51.100.1")
 
 func checkMasquerade(e *exam) {
 	s := e.host()
-	rules := nft.NewRuleset(s.Tables...)
+	rules := nft.NewRuleset(s.Filters()...)
 	for _, n := range e.routed() {
-		if n.engine == "" || n.engine == owner.Towpath || len(s.LegacyTables) > 0 {
+		if n.engine == "" || n.engine == owner.Towpath {
 			continue
 		}
 		for _, m := range n.members {

@@ -63,10 +63,10 @@ var writers = []struct {
 
 func checkRulesGone(e *exam) {
 	s := e.host()
-	if len(s.LegacyTables) > 0 {
+	there, whole := authors(s)
+	if !whole {
 		return // they may be there
 	}
-	there := authors(s)
 	for _, w := range writers {
 		i := slices.IndexFunc(e.nets, func(n network) bool { return n.engine == w.engine && (len(n.members) > 0 || n.ours) })
 		if i < 0 || slices.ContainsFunc(w.authors, func(a string) bool { return there[a] }) {
@@ -76,35 +76,27 @@ func checkRulesGone(e *exam) {
 			Severity: api.Fault, Summary: fmt.Sprintf("the rules of %s are gone, and its networks are in use", w.engine),
 			Consequence: "no published port, no translation, no isolation until they are written again", Fix: w.fix, Ours: w.engine == owner.Towpath,
 		}, "bridge "+e.nets[i].link.Name, e.nets[i].name+" has "+plural(len(e.nets[i].members), "member", "members"),
-			"nft list ruleset", "no chain of "+w.engine+"'s in "+plural(len(s.Tables), "table", "tables"))
+			"nft list ruleset", "no chain of "+w.engine+"'s in "+plural(len(s.Filters()), "table", "tables"))
 	}
 }
 
-// authors are those who have chains in a namespace.
-func authors(s *machine.Space) map[string]bool {
-	out := map[string]bool{}
-	for _, t := range s.Tables {
+// authors are those who have chains in a namespace; whole: every chain could be read.
+func authors(s *machine.Space) (out map[string]bool, whole bool) {
+	out, whole = map[string]bool{}, true
+	for _, t := range s.Filters() {
 		for _, c := range t.Chains {
 			out[author.Of(author.Rule{Table: t.Name, Chain: c.Name})] = true
+			whole = whole && c.Name != machine.UnreadChain
 		}
 	}
-	return out
+	return out, whole
 }
 
 func checkMixed(e *exam) {
 	for i := range e.Machine.Spaces {
 		s := &e.Machine.Spaces[i]
-		var modern []string
-		for _, t := range s.Tables {
-			rules := 0
-			for _, c := range t.Chains {
-				rules += len(c.Rules)
-			}
-			if rules > 0 {
-				modern = append(modern, fmt.Sprintf("%s %s (%s)", t.Family, t.Name, plural(rules, "rule", "rules")))
-			}
-		}
-		if len(s.LegacyTables) == 0 || len(modern) == 0 {
+		modern, legacy := working(s.Tables), working(s.Legacy)
+		if len(legacy) == 0 || len(modern) == 0 {
 			continue
 		}
 		e.find(api.Finding{
@@ -112,8 +104,24 @@ func checkMixed(e *exam) {
 			Summary:     fmt.Sprintf("%s has tables of iptables-legacy and of nftables", e.title(s)),
 			Consequence: "both are asked about every packet and either may drop it, while each tool lists its own only",
 			Fix:         e.enter(s, "iptables-legacy-save") + "   # move what is needed to iptables-nft, then: iptables-legacy -F; iptables-legacy -t nat -F; iptables-legacy -P FORWARD ACCEPT",
-		}, "/proc/net/ip_tables_names", strings.Join(s.LegacyTables, ", "), "nft list tables", strings.Join(modern, ", "))
+		}, "/proc/net/ip_tables_names", strings.Join(legacy, ", "), "nft list tables", strings.Join(modern, ", "))
 	}
+}
+
+// working are the tables that do anything.
+func working(tables []nft.TableDef) []string {
+	var out []string
+	for _, t := range tables {
+		rules, drops := 0, false
+		for _, c := range t.Chains {
+			rules += len(c.Rules)
+			drops = drops || c.Policy == "drop"
+		}
+		if rules > 0 || drops {
+			out = append(out, fmt.Sprintf("%s %s (%s)", t.Family, strings.TrimPrefix(t.Name, nft.LegacyTable), plural(rules, "rule", "rules")))
+		}
+	}
+	return out
 }
 
 func checkStale(e *exam) {

@@ -163,7 +163,7 @@ func checkLocalnet(e *exam) {
 			e.find(f, "/proc/sys/net/ipv4/conf/"+n.link.Name+"/route_localnet", "0", where(p), "leads to "+p.To.String())
 		}
 	}
-	rules := nft.NewRuleset(s.Tables...)
+	rules := nft.NewRuleset(s.Filters()...)
 	for _, l := range uplinks(s) {
 		on, _ := number(s, "net/ipv4/conf/"+l.Name+"/route_localnet")
 		if max(on, all) != 1 || !l.Up {

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/firewall"
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
@@ -87,7 +89,7 @@ func checkPMTU(e *exam) {
 	if len(up) == 0 {
 		return
 	}
-	rules := nft.NewRuleset(s.Tables...)
+	rules := nft.NewRuleset(s.Filters()...)
 	tooBig := []byte{3, 4, 0, 0, 0, 0, 5, 120} // destination unreachable, fragmentation needed (RFC 1191)
 	for _, n := range e.routed() {
 		for _, m := range n.members {
@@ -100,8 +102,8 @@ func checkPMTU(e *exam) {
 			if o := rules.Hook("forward", p); o.Verdict == nft.Drop {
 				e.find(api.Finding{
 					Severity: api.Fault, Summary: "ICMP errors about packets that are too big do not reach " + n.name,
-					Consequence: "connections open, and hang when the first large packet is sent", Fix: "let what is related to a connection pass: nft insert rule " + chainOf(o.By) + " ct state related accept",
-				}, "nft -a list chain "+chainOf(o.By), ruleText(o.By))
+					Consequence: "connections open, and hang when the first large packet is sent", Fix: "let what is related to a connection pass: " + passRelated(o.By),
+				}, listing(o.By), ruleText(o.By))
 			}
 			break
 		}
@@ -114,6 +116,22 @@ func checkPMTU(e *exam) {
 }
 
 func chainOf(r nft.Ref) string { return fmt.Sprintf("%s %s %s", r.Family, r.Table, r.Chain) }
+
+// listing is the command that shows a rule with its number.
+func listing(r nft.Ref) string {
+	if table, legacy := strings.CutPrefix(r.Table, nft.LegacyTable); legacy {
+		return fmt.Sprintf("%s -t %s -nvL %s --line-numbers", firewall.Legacy(r.Family), table, r.Chain)
+	}
+	return "nft -a list chain " + chainOf(r)
+}
+
+// passRelated is the command that lets ICMP errors through a chain.
+func passRelated(r nft.Ref) string {
+	if table, legacy := strings.CutPrefix(r.Table, nft.LegacyTable); legacy {
+		return fmt.Sprintf("%s -t %s -I %s -m conntrack --ctstate RELATED -j ACCEPT", firewall.Legacy(r.Family), table, r.Chain)
+	}
+	return "nft insert rule " + chainOf(r) + " ct state related accept"
+}
 
 func ruleText(r nft.Ref) string {
 	if r.Index < 0 {

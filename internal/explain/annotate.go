@@ -87,7 +87,7 @@ func (m *Machine) author(space string, r *api.Rule) string {
 
 func (m *Machine) tables(space string) []nft.TableDef {
 	if s := m.Host.Space(space); s != nil {
-		return slices.Concat(s.Tables, s.Legacy)
+		return s.Filters()
 	}
 	return nil
 }

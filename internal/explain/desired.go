@@ -45,7 +45,7 @@ func Desired(planned, seen machine.Host) machine.Host {
 	want.Tables = append(want.Tables, slices.DeleteFunc(slices.Clone(have.Tables), func(t nft.TableDef) bool {
 		return author.Of(author.Rule{Table: t.Name}) == author.Towpath
 	})...)
-	want.LegacyTables, want.Legacy = have.LegacyTables, have.Legacy
+	want.Legacy = have.Legacy
 	for _, s := range seen.Spaces {
 		if planned.Space(s.Name) == nil {
 			planned.Spaces = append(planned.Spaces, s)

@@ -18,7 +18,6 @@ import (
 // Chains are the foreign base chains at hook forward, ready to be asked.
 type Chains struct {
 	chains []chain
-	legacy []kernel.Legacy
 	doors  []kernel.Door
 }
 
@@ -33,9 +32,10 @@ type chain struct {
 // New prepares what was read of the host. Our own table may be among the
 // tables; it is left out.
 func New(f kernel.Foreign, doors []kernel.Door) *Chains {
-	c := &Chains{legacy: f.Legacy, doors: doors}
-	for i := range f.Tables {
-		t := &f.Tables[i]
+	c := &Chains{doors: doors}
+	tables := slices.Concat(f.Tables, f.Legacy)
+	for i := range tables {
+		t := &tables[i]
 		if author.Of(author.Rule{Table: t.Name}) == author.Towpath || t.Flags&nft.TableDormant != 0 {
 			continue
 		}
@@ -93,7 +93,11 @@ func (f Finding) String() string {
 	if f.Outcome == Undecided {
 		return fmt.Sprintf("%s: undecided whether %s (%s) lets it through: %s", f.Traffic, by, f.Author, f.Reason)
 	}
-	return fmt.Sprintf("%s is %s by %s (%s)", f.Traffic, f.Outcome, by, f.Author)
+	is := "is"
+	if strings.HasPrefix(f.Traffic, "answers ") {
+		is = "are"
+	}
+	return fmt.Sprintf("%s %s %s by %s (%s)", f.Traffic, is, f.Outcome, by, f.Author)
 }
 
 // Warning is the finding with the fix.
@@ -174,33 +178,6 @@ func (c *Chains) ask(n Network, traffic string, packets []*nft.Packet) []Finding
 			found = append(found, f)
 			break
 		}
-	}
-	return append(found, c.askLegacy(n, traffic, packets)...)
-}
-
-// askLegacy answers for tables of the kernel's old ip_tables, whose rules are
-// not read: an empty chain does what its policy says.
-func (c *Chains) askLegacy(n Network, traffic string, packets []*nft.Packet) []Finding {
-	var found []Finding
-	for _, l := range c.legacy {
-		hit := slices.ContainsFunc(packets, func(p *nft.Packet) bool {
-			return !p.Bridged && (p.Protocol == nft.EtherTypeIPv6) == l.IPv6
-		})
-		if !hit || l.Policy == "accept" && l.Rules == 0 {
-			continue
-		}
-		f := Finding{Traffic: traffic, Outcome: Dropped, Author: "iptables-legacy", Rule: nft.Ref{Family: nft.FamilyIP, Table: "filter", Chain: "FORWARD", Index: -1}}
-		tool := "iptables-legacy"
-		if l.IPv6 {
-			f.Rule.Family, tool = nft.FamilyIP6, "ip6tables-legacy"
-		}
-		if l.Rules > 0 {
-			f.Outcome = Undecided
-			f.Reason = fmt.Sprintf("legacy iptables rules exist (%d) and cannot be read; the policy there is %s", l.Rules, l.Policy)
-		}
-		f.Fix = fmt.Sprintf("if it does not pass: %s -I FORWARD -i %s -j ACCEPT; %s -I FORWARD -o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
-			tool, n.Device, tool, n.Device)
-		found = append(found, f)
 	}
 	return found
 }

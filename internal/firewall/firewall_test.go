@@ -221,20 +221,30 @@ func TestFixes(t *testing.T) {
 	}
 }
 
-// TestLegacy: rules that nftables does not show are not read.
+// TestLegacy: rules that nftables does not show are asked like others, and the
+// tool that shows them is named.
 func TestLegacy(t *testing.T) {
-	tests := []struct {
-		legacy kernel.Legacy
-		want   string
-	}{
-		{kernel.Legacy{Policy: "accept"}, ""},
-		{kernel.Legacy{Policy: "drop"}, "what leaves network front is dropped by the policy of chain ip filter FORWARD (iptables-legacy); if it does not pass: iptables-legacy -I FORWARD -i tp-front -j ACCEPT"},
-		{kernel.Legacy{Policy: "drop", Rules: 3, IPv6: true}, "what leaves network front: undecided whether the policy of chain ip6 filter FORWARD (iptables-legacy) lets it through: legacy iptables rules exist (3) and cannot be read; the policy there is drop; if it does not pass: ip6tables-legacy"},
+	tests := []struct{ table, want string }{
+		{"table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy accept;\n }\n}", ""},
+		{
+			"table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}",
+			"what leaves network front is dropped by the policy of chain ip legacy:filter FORWARD (user); by hand: iptables-legacy -t filter -I FORWARD -i tp-front -j ACCEPT; iptables-legacy -t filter -I FORWARD -o",
+		},
+		{
+			"table ip6 filter {\n chain FORWARD {\n type filter hook forward priority filter; policy accept;\n iifname \"tp-front\" drop\n }\n}",
+			"what leaves network front is dropped by rule \"iifname \\\"tp-front\\\" drop\" of chain ip6 legacy:filter FORWARD (user); by hand: ip6tables-legacy -t filter -I FORWARD -i tp-front",
+		},
+		{"table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n accept\n }\n}", ""},
 	}
 	for _, tt := range tests {
-		got := firewall.Warnings(firewall.New(kernel.Foreign{Legacy: []kernel.Legacy{tt.legacy}}, nil).Network(front()))
+		table, err := nft.ParseTable(tt.table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table.Name = nft.LegacyTable + table.Name
+		got := firewall.Warnings(firewall.New(kernel.Foreign{Legacy: []nft.TableDef{table}}, nil).Network(front()))
 		if strings.Join(got, "\n") != tt.want && (tt.want == "" || !strings.HasPrefix(strings.Join(got, "\n"), tt.want)) {
-			t.Errorf("%+v: %q, want %q", tt.legacy, got, tt.want)
+			t.Errorf("%s: %q, want %q", tt.table, got, tt.want)
 		}
 	}
 }

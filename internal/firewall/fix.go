@@ -22,6 +22,9 @@ func (c *Chains) fix(f Finding, n Network) string {
 	if f.Author == author.Firewalld {
 		return "by hand: " + byHand(kernel.Door{Program: kernel.DoorFirewalld}, n)
 	}
+	if table, legacy := strings.CutPrefix(f.Rule.Table, nft.LegacyTable); legacy {
+		return "by hand: " + letThrough(Legacy(f.Rule.Family)+" -t "+table, "FORWARD", n)
+	}
 	if strings.HasPrefix(f.Rule.Chain, "FORWARD") && f.Rule.Table == "filter" && f.Rule.Family != nft.FamilyInet {
 		return "by hand: " + iptables(f.Rule.Family, f.Rule.Chain, n)
 	}
@@ -68,6 +71,18 @@ func iptables(f nft.Family, chain string, n Network) string {
 	if f == nft.FamilyIP6 {
 		tool = "ip6tables"
 	}
+	return letThrough(tool, chain, n)
+}
+
+// Legacy is the tool for the kernel's old tables of a family.
+func Legacy(f nft.Family) string {
+	if f == nft.FamilyIP6 {
+		return "ip6tables-legacy"
+	}
+	return "iptables-legacy"
+}
+
+func letThrough(tool, chain string, n Network) string {
 	return fmt.Sprintf("%s -I %s -i %s -j ACCEPT; %s -I %s -o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
 		tool, chain, n.Device, tool, chain, n.Device)
 }

@@ -89,15 +89,7 @@ func (z Zone) String() string { return "zone " + z.Dev + " in " + z.Zone }
 // Foreign is what of the rules of others decides on what is forwarded. It must
 // not be changed.
 type Foreign struct {
-	// Tables have a base chain at hook forward.
-	Tables []nft.TableDef
-	Legacy []Legacy
-}
-
-// Legacy is chain FORWARD of table filter in the kernel's old ip_tables or
-// ip6_tables, which nftables does not show.
-type Legacy struct {
-	IPv6   bool
-	Policy string // "accept" or "drop"
-	Rules  int
+	// Tables have a base chain at hook forward. Legacy are those of the kernel's
+	// old ip_tables and ip6_tables, which nftables does not show.
+	Tables, Legacy []nft.TableDef
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ func (k *Kernel) Foreign(ctx context.Context) (*kernel.Foreign, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the firewalls of others: %w", err)
 	}
-	if changed || f.now == nil || !slices.Equal(f.now.Legacy, legacy) {
+	if changed || f.now == nil || !reflect.DeepEqual(f.now.Legacy, legacy) {
 		f.now = &kernel.Foreign{Legacy: legacy}
 		for _, id := range slices.SortedFunc(maps.Keys(f.forwards), compareTables) {
 			f.now.Tables = append(f.now.Tables, f.forwards[id])
@@ -148,16 +149,14 @@ func (k *Kernel) readStale(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-func (k *Kernel) readLegacy() ([]kernel.Legacy, error) {
-	var out []kernel.Legacy
+func (k *Kernel) readLegacy() ([]rules.TableDef, error) {
+	var out []rules.TableDef
 	for _, ipv6 := range []bool{false, true} {
-		f, err := k.xt.Forward(ipv6)
+		tables, err := k.xt.Forward(ipv6)
 		if err != nil {
 			return nil, err
 		}
-		if f != nil {
-			out = append(out, kernel.Legacy{IPv6: ipv6, Policy: f.Policy, Rules: f.Rules})
-		}
+		out = append(out, tables...)
 	}
 	return out, nil
 }

@@ -54,11 +54,9 @@ type Space struct {
 	// "Conntrack" and the column's name ("ConntrackInsertFailed").
 	Counters map[string]uint64
 
-	Tables []nft.TableDef
-	// LegacyTables are tables of the older iptables ("ip filter") that are there,
-	// Legacy what they do, as tables of nftables would.
-	LegacyTables []string
-	Legacy       []nft.TableDef
+	// Legacy are the tables of the older iptables, as tables of nftables would do
+	// the same.
+	Tables, Legacy []nft.TableDef
 
 	// Listeners are the sockets that wait for packets; nil: not known, and taken
 	// to be there.
@@ -104,6 +102,14 @@ func (h *Host) Rename(names map[string]string) {
 		}
 	}
 }
+
+// UnreadChain is the name of the chains that stand for those of a table that
+// could not be read; what meets one is not decided.
+const UnreadChain = "?"
+
+// Filters are all tables that packets meet: those of nftables and of the older
+// iptables.
+func (s *Space) Filters() []nft.TableDef { return slices.Concat(s.Tables, s.Legacy) }
 
 // Link finds a link by its name; nil: there is none.
 func (s *Space) Link(name string) *Link {

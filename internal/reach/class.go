@@ -23,8 +23,9 @@ func (t *table) classes(to *machine.Space) []class {
 	}
 	named := map[uint16]bool{}
 	for i := range t.h.Spaces {
-		for j := range t.h.Spaces[i].Tables {
-			ports(&t.h.Spaces[i].Tables[j], named)
+		tables := t.h.Spaces[i].Filters()
+		for j := range tables {
+			ports(&tables[j], named)
 		}
 	}
 	if len(named) > mostPorts {

@@ -29,8 +29,9 @@ type Published struct {
 // PublishedIn lists what a namespace publishes, each once.
 func PublishedIn(s *machine.Space) []Published {
 	var out []Published
-	for i := range s.Tables {
-		t := &s.Tables[i]
+	tables := s.Filters()
+	for i := range tables {
+		t := &tables[i]
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
 				for _, p := range translations(t, r) {

@@ -48,6 +48,9 @@ func slot(r nft.Reg) int {
 func (s *scan) step(e nft.Expr) (done bool) {
 	switch e := e.(type) {
 	case nft.Meta:
+		if e.DReg != 0 {
+			s.fields[slot(e.DReg)] = 0
+		}
 		if e.DReg != 0 && e.Key == nft.MetaL4Proto {
 			s.fields[slot(e.DReg)], s.widths[slot(e.DReg)] = proto, 1
 		}

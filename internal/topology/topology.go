@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
@@ -236,10 +235,6 @@ func (b *builder) notes() {
 		s := &b.host.Spaces[i]
 		for _, line := range s.Partial {
 			b.m.Notes = append(b.m.Notes, fmt.Sprintf("%s: %s", b.names.Space(s), line))
-		}
-		if len(s.LegacyTables) > 0 {
-			b.m.Notes = append(b.m.Notes, fmt.Sprintf("%s: rules of iptables-legacy (%s): what they publish or drop cannot be read",
-				b.names.Space(s), strings.Join(s.LegacyTables, ", ")))
 		}
 	}
 }

@@ -249,7 +249,12 @@ func TestPublicationsOfMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Spaces[0].Tables = []nft.TableDef{table}
-	h.Spaces[0].LegacyTables = []string{"ip filter"}
+	old, err := nft.ParseTable("table ip nat {\n chain DOCKER {\n ip daddr 192.0.2.10 iifname \"eth0\" tcp dport 11 dnat to 172.20.0.2:80\n }\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Name = nft.LegacyTable + "nat"
+	h.Spaces[0].Legacy = []nft.TableDef{old}
 	m := Map(h, names())
 	var got []string
 	for _, p := range m.Publications {
@@ -259,12 +264,12 @@ func TestPublicationsOfMap(t *testing.T) {
 		}
 		got = append(got, fmt.Sprintf("%s/%s %s %q %s", p.HostPort, p.Proto, p.To, p.Namespace, listens))
 	}
-	want := []string{`9/udp 172.20.0.2:9 "web" false`, `10/tcp 172.99.0.1:0 "" unknown`, `8080/tcp 172.20.0.2:80 "web" true`}
+	want := []string{`9/udp 172.20.0.2:9 "web" false`, `10/tcp 172.99.0.1:0 "" unknown`, `11/tcp 172.20.0.2:80 "web" true`, `8080/tcp 172.20.0.2:80 "web" true`}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if !slices.ContainsFunc(m.Notes, func(n string) bool { return strings.Contains(n, "iptables-legacy (ip filter)") }) {
-		t.Errorf("notes: %q", m.Notes)
+	if i := slices.IndexFunc(m.Publications, func(p api.MapPublication) bool { return p.HostPort == "11" }); i < 0 || m.Publications[i].HostIP != netip.MustParseAddr("192.0.2.10") || m.Publications[i].Author != "docker" {
+		t.Errorf("of iptables-legacy: %+v", m.Publications)
 	}
 }
 

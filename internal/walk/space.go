@@ -57,7 +57,7 @@ func newSpace(s *machine.Space) *space {
 		})
 	}
 	slices.SortStableFunc(x.rules, func(a, b machine.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
-	x.stages = newStages(slices.Concat(s.Tables, s.Legacy))
+	x.stages = newStages(s.Filters())
 	return x
 }
 

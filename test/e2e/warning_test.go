@@ -96,7 +96,7 @@ func TestAdvice(t *testing.T) {
 	w.passes(web, true, false)
 }
 
-// TestLegacyRules: the old ip_tables are not read, which is said.
+// TestLegacyRules: the old ip_tables are asked as well, and what shows them is named.
 func TestLegacyRules(t *testing.T) {
 	testnet.Require(t, "netns", "iptables-legacy-binary")
 	w := newWorld(t)
@@ -104,9 +104,12 @@ func TestLegacyRules(t *testing.T) {
 	if r := w.finish(exec.Command("iptables-legacy", "-P", "FORWARD", "DROP")); r.code != 0 {
 		t.Skipf("skip: needs ip_tables: %s", r.stderr)
 	}
-	w.warns("is dropped by the policy of chain ip filter FORWARD (iptables-legacy); if it does not pass: iptables-legacy -I FORWARD -i tp-front -j ACCEPT", "network", "create", "front")
+	w.warns("what leaves network front is dropped by the policy of chain ip legacy:filter FORWARD (user); by hand: iptables-legacy -t filter -I FORWARD -i tp-front -j ACCEPT", "network", "create", "front")
 	w.program("", "iptables-legacy", "-A", "FORWARD", "-i", "tp-back", "-j", "ACCEPT")
-	w.warns("undecided whether the policy of chain ip filter FORWARD (iptables-legacy) lets it through: legacy iptables rules exist (1) and cannot be read; the policy there is drop", "network", "create", "back")
+	w.warns("answers to network back are dropped by the policy of chain ip legacy:filter FORWARD (user)", "network", "create", "back")
+	w.program("", "iptables-legacy", "-t", "filter", "-I", "FORWARD", "-o", "tp-back", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "ACCEPT")
+	w.must("network", "rm", "back")
+	w.silent("network", "create", "back")
 	w.program("", "iptables-legacy", "-F", "FORWARD")
 	w.program("", "iptables-legacy", "-P", "FORWARD", "ACCEPT")
 	w.silent("network", "create", "third")

@@ -87,7 +87,7 @@ func (r *reading) opaque(t rules.Table, cause error) rules.TableDef {
 	unread := rules.Rule{Family: t.Family, Exprs: []rules.Expr{rules.Unknown{Name: fmt.Sprintf("not read (%v)", cause)}}}
 	for _, h := range hooks {
 		def.Chains = append(def.Chains, rules.ChainDef{
-			Chain: rules.Chain{Family: t.Family, Table: t.Name, Name: "?", Type: "filter", Hook: h, Policy: "accept", Devices: devices},
+			Chain: rules.Chain{Family: t.Family, Table: t.Name, Name: machine.UnreadChain, Type: "filter", Hook: h, Policy: "accept", Devices: devices},
 			Rules: []rules.Rule{unread},
 		})
 	}

@@ -134,19 +134,15 @@ func readText(path string) string {
 	return string(b)
 }
 
-// legacy notes which tables of the older iptables are there.
+// legacy notes whether there are tables of the older iptables.
 func (r *reading) legacy() {
-	for _, fam := range []string{"ip", "ip6"} {
-		for name := range strings.FieldsSeq(readText(proc + fam + "_tables_names")) {
-			r.space.LegacyTables = append(r.space.LegacyTables, fam+" "+name)
-		}
-	}
+	r.old = strings.TrimSpace(readText(proc+"ip_tables_names")+readText(proc+"ip6_tables_names")) != ""
 }
 
 // legacyRules reads what the tables of the older iptables do. Those of a family
 // that cannot be read decide nothing.
 func (r *reading) legacyRules() error {
-	if len(r.space.LegacyTables) == 0 {
+	if !r.old {
 		return nil
 	}
 	x := xt.New(r.file)

@@ -22,6 +22,7 @@ type reading struct {
 	links []rt.Link
 	names map[int]string // of links, by index
 	ids   map[uint32]int // indexes of listeners, by socket inode
+	old   bool           // there are tables of iptables-legacy
 }
 
 // part notes what could not be read of a namespace, or not whole; what counts is

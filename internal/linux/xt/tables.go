@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,17 @@ import (
 // Tables reads all tables of IPv4 or IPv6 that are there, as tables of nftables
 // that do the same. A rule's handle is its number in its chain, as iptables counts.
 func (r *Reader) Tables(ipv6 bool) ([]nft.TableDef, error) {
+	return r.tables(ipv6, func(string) bool { return true })
+}
+
+// Forward reads those that have a chain at hook forward.
+func (r *Reader) Forward(ipv6 bool) ([]nft.TableDef, error) {
+	return r.tables(ipv6, func(name string) bool { return name == "filter" || name == "mangle" || name == "security" })
+}
+
+// tables reads those that are wanted. To ask for a table that is not there would
+// make the kernel make it, so that /proc is asked first.
+func (r *Reader) tables(ipv6 bool, want func(name string) bool) ([]nft.TableDef, error) {
 	l := layoutOf(ipv6)
 	names, err := r.list(ipv6)
 	if err != nil || names == nil {
@@ -28,6 +40,10 @@ func (r *Reader) Tables(ipv6 bool) ([]nft.TableDef, error) {
 	if err != nil && err != io.EOF { //nolint:errorlint // of ReadAt
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
+	there := slices.DeleteFunc(strings.Fields(string(buf[:n])), func(name string) bool { return !want(name) })
+	if len(there) == 0 {
+		return nil, nil
+	}
 	var out []nft.TableDef
 	err = netns.Do(r.ns, func() error {
 		fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -35,7 +51,7 @@ func (r *Reader) Tables(ipv6 bool) ([]nft.TableDef, error) {
 			return err
 		}
 		defer unix.Close(fd) //nolint:errcheck // nothing was written
-		for _, name := range strings.Fields(string(buf[:n])) {
+		for _, name := range there {
 			in, b, err := fetch(fd, l, name)
 			if err != nil {
 				return fmt.Errorf("read table %s of %s: %w", name, strings.TrimSuffix(l.names, "_names"), err)

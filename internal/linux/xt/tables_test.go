@@ -107,6 +107,9 @@ func linesOf(t *testing.T, d nft.TableDef) []string {
 	return out
 }
 
+// hookForward is NF_INET_FORWARD.
+const hookForward = 2
+
 // FuzzTables: entries that do not hold together are an error.
 func FuzzTables(f *testing.F) {
 	for _, ipv6 := range []bool{false, true} {

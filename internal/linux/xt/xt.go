@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package xt reads the kernel's old ip_tables and ip6_tables, which nftables does
-// not show: what chain FORWARD of table filter does in short, and all tables in full.
+// not show.
 package xt
 
 import (
@@ -9,11 +9,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
-	"slices"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,18 +18,11 @@ import (
 	"github.com/towpath/towpath/internal/linux/netns"
 )
 
-// Forward is chain FORWARD of table filter.
-type Forward struct {
-	Policy string // "accept" or "drop"
-	Rules  int
-}
-
 // Options of getsockopt (linux/netfilter_ipv4/ip_tables.h; the same numbers in
-// ip6_tables.h), and the hook.
+// ip6_tables.h).
 const (
-	getInfo     = 64
-	getEntries  = 65
-	hookForward = 2
+	getInfo    = 64
+	getEntries = 65
 )
 
 // layout is where struct ipt_entry and ip6t_entry keep what is read of them.
@@ -96,50 +86,6 @@ func (r *Reader) list(ipv6 bool) (*os.File, error) {
 	return *at, err
 }
 
-// Forward reads the chain; nil if there is no such table. To ask for a table
-// that is not there would make the kernel make it, so that /proc is asked first.
-func (r *Reader) Forward(ipv6 bool) (*Forward, error) {
-	l := layoutOf(ipv6)
-	names, err := r.list(ipv6)
-	if err != nil {
-		return nil, fmt.Errorf("find ip_tables: %w", err)
-	}
-	there, err := lists(names, "filter")
-	if err != nil || !there {
-		return nil, err
-	}
-	var out Forward
-	err = netns.Do(r.ns, func() error {
-		fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd) //nolint:errcheck // nothing was written
-		in, b, err := fetch(fd, l, "filter")
-		if err == nil {
-			out, err = l.forward(b, in.HookEntry[hookForward], in.Underflow[hookForward])
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", strings.TrimSuffix(l.names, "_names"), err)
-	}
-	return &out, nil
-}
-
-// lists reports whether a table is among the names; there are five at most.
-func lists(names *os.File, table string) (bool, error) {
-	if names == nil {
-		return false, nil
-	}
-	buf := make([]byte, 256)
-	n, err := names.ReadAt(buf, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("list tables: %w", err)
-	}
-	return slices.Contains(strings.Fields(string(buf[:n])), table), nil
-}
-
 // info is struct ipt_getinfo, less the name before it.
 type info struct {
 	ValidHooks uint32
@@ -175,35 +121,6 @@ func fetch(fd int, l layout, table string) (info, []byte, error) {
 		return in, nil, err
 	}
 	return in, request[entriesAt:], nil
-}
-
-// forward counts the rules from the first of the chain to its policy, which is
-// the last.
-func (l layout) forward(table []byte, first, policy uint32) (Forward, error) {
-	var f Forward
-	for at := first; at != policy; f.Rules++ {
-		_, next, ok := l.offsets(table, at)
-		if !ok || next == 0 || at > policy {
-			return f, ErrMalformed
-		}
-		at += next
-	}
-	target, _, ok := l.offsets(table, policy)
-	const verdictAt = 32 // behind struct xt_entry_target
-	at := int(policy) + int(target) + verdictAt
-	if !ok || at+4 > len(table) {
-		return f, ErrMalformed
-	}
-	// A verdict is kept as -verdict-1: NF_DROP is 0, NF_ACCEPT 1.
-	switch v := int32(binary.NativeEndian.Uint32(table[at:])); v {
-	case -1:
-		f.Policy = "drop"
-	case -2:
-		f.Policy = "accept"
-	default:
-		return f, fmt.Errorf("policy %d: %w", v, ErrMalformed)
-	}
-	return f, nil
 }
 
 // offsets gives where the target of an entry and the next entry begin.

@@ -135,13 +135,16 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	counts.PassedOn(func() (open, total, refused int) { t := held.Traffic(); return t.Open, t.Total, t.Refused })
 	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took) }
 	loop.Tell = func(ev api.Event) { counts.Event(ev.Action); events.Tell(ev) }
+	// The loop outlives the server, so that verbs under way end as they should.
+	turning, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := loop.Run(ctx); err != nil {
+		if err := loop.Run(turning); err != nil {
 			cancel(err)
 		}
 	}()
+	defer func() { stop(); <-done }()
 	if err := e.Start(ctx, loop); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", cmp.Or(context.Cause(ctx), err)), l.Close()) // why the loop ended
 	}
@@ -159,8 +162,9 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	go watchdog(ctx, func() { loop.Facts() }, log) // has to wait for a pass to end
 	h := server.New(server.Config{Engine: e, Events: events, Sight: seen, Metrics: counts.Handler(), Count: counts.Request, Log: log})
 	err = server.Serve(ctx, l, h, log)
-	cancel(nil)
+	stop()
 	<-done
+	cancel(nil)
 	<-stopping
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause

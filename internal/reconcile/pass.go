@@ -26,6 +26,10 @@ func (l *Loop) pass(ctx context.Context) int {
 	l.mu.Unlock()
 	start := time.Now()
 	done, failures, err := l.reach(ctx, view, w)
+	if ctx.Err() != nil { // the daemon ends; the next one finds what is left to do
+		l.log.Info("pass cut short", "revision", rev, "cause", context.Cause(ctx))
+		return 0
+	}
 	if err != nil {
 		l.log.Error("pass failed", "err", err)
 		l.mark(work{full: true}) // nothing is known for sure

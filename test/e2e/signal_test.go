@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +93,53 @@ func TestTerm(t *testing.T) {
 	}
 	w.kill()
 	w.takeDown(before)
+}
+
+// TestTermWithVerbs: verbs that are under way when the daemon is asked to end are
+// done all the same; what comes later is not begun, and told so.
+func TestTermWithVerbs(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.must("network", "create", "front", "--ipv6")
+	const clients, each = 8, 10
+	results := make(chan result, clients*each)
+	var wg sync.WaitGroup
+	for c := range clients {
+		wg.Go(func() {
+			for i := range each {
+				results <- w.towpath("sandbox", "create", fmt.Sprintf("s%d-%d", c, i), "--network", "front")
+			}
+		})
+	}
+	for range clients {
+		if r := <-results; r.code != 0 {
+			t.Fatalf("exit %d: %s", r.code, r.stderr)
+		}
+	}
+	w.term()
+	wg.Wait()
+	close(results)
+	made := clients
+	for r := range results {
+		switch {
+		case r.code == 0:
+			made++
+		case r.code == 1 && strings.Contains(r.stderr, "went away before it answered"): // it had not begun
+		case r.code != 125:
+			t.Errorf("a verb under way ended with %d: %s", r.code, r.stderr)
+		}
+	}
+	if made == clients*each {
+		t.Error("all verbs were done before the daemon ended: the test shows nothing")
+	}
+	if w.daemonLogged("level=ERROR") {
+		t.Errorf("the daemon complains:\n%s", w.log)
+	}
+	w.start()
+	if got := strings.Count(w.must("sandbox", "ls", "-q"), "\n"); got != made {
+		t.Errorf("%d sandboxes are there, %d were made", got, made)
+	}
+	w.clean()
 }
 
 // term asks the daemon to end and waits until it has. A connection that asks for

@@ -32,13 +32,14 @@ func (s *sight) Explain(ctx context.Context, q api.PathQuery) (api.Path, error) 
 // machine reads everything that an explanation is made of. Namespaces are called
 // after those whose they are.
 func (s *sight) machine(ctx context.Context) (*explain.Machine, error) {
+	at := time.Now()
 	h, err := s.look(ctx, true)
 	if err != nil {
 		return nil, err
 	}
 	names, _ := s.names()
 	h.Rename(topology.IDs(&h, names))
-	m := &explain.Machine{Host: h, Names: names, Resolve: func(sandbox, name string) explain.Answer { return s.resolve(ctx, sandbox, name) }}
+	m := &explain.Machine{At: at, Host: h, Names: names, Resolve: func(sandbox, name string) explain.Answer { return s.resolve(ctx, sandbox, name) }}
 	if m.Sandboxes, err = s.engine.Sandboxes(ctx); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
@@ -16,6 +17,8 @@ import (
 
 // Machine is what explanations are made of.
 type Machine struct {
+	// At is when Host was read.
+	At   time.Time
 	Host machine.Host
 	// Names tells whose namespaces are that are not Towpath's; nil: nobody's.
 	Names *owner.Names
@@ -59,6 +62,7 @@ func (m *Machine) Explain(q api.PathQuery) (api.Path, error) {
 	if err != nil {
 		return fail(api.Errorf(api.Invalid, "%w", err))
 	}
+	path.Start = m.At
 	m.annotate(&path, p)
 	return path, nil
 }

@@ -79,10 +79,21 @@ func (a *applier) flows(ctx context.Context, ops []kernel.Op) error {
 		return err
 	}
 	maps := byPort(changed)
-	return a.k.purge(ctx, func(e ct.Entry) bool {
+	return a.k.purge(ctx, services(changed), func(e ct.Entry) bool {
 		m, covered := maps.of(e, local)
 		return covered && stale(e, m, ours)
 	})
+}
+
+// services are what the mappings are about.
+func services(all []mapping) []ct.Service {
+	var out []ct.Service
+	for _, m := range all {
+		for i := range m.count {
+			out = append(out, ct.Service{IPv6: !m.v4, Proto: m.proto, Port: m.port + i})
+		}
+	}
+	return out
 }
 
 // portMaps are mappings by the ports they are about, sixteen to a key.
@@ -140,7 +151,7 @@ func (k *Kernel) forget(ctx context.Context, ops []kernel.Op) error {
 			misled[o] = true
 		}
 	}
-	return k.purge(ctx, func(e ct.Entry) bool {
+	return k.purge(ctx, nil, func(e ct.Entry) bool {
 		return gone[e.Orig.Src.Addr()] || gone[e.Orig.Dst.Addr()] || gone[e.Reply.Src.Addr()] || misled[misledBy(e)]
 	})
 }
@@ -151,14 +162,21 @@ func misledBy(e ct.Entry) kernel.Misled {
 	return kernel.Misled{NS: kernel.Host, Proto: proto, At: e.Orig.Dst, To: e.Reply.Src}
 }
 
-// purge removes connections. A kernel without conntrack has none.
-func (k *Kernel) purge(ctx context.Context, stale func(ct.Entry) bool) error {
-	if n, ok := k.number("net/netfilter/nf_conntrack_count"); ok && n == 0 {
+// purge removes connections, all or those to some services. A kernel without
+// conntrack has none.
+func (k *Kernel) purge(ctx context.Context, of []ct.Service, stale func(ct.Entry) bool) error {
+	n, known := k.number("net/netfilter/nf_conntrack_count")
+	if known && n == 0 {
 		return nil // reading a large empty table takes milliseconds all the same
 	}
+	buckets, _ := k.number("net/netfilter/nf_conntrack_buckets")
 	c, err := ct.Dial(int(k.self.Fd()))
 	if err == nil {
-		_, err = c.Purge(ctx, stale)
+		if len(of) > 0 && n >= worth(len(of), buckets) {
+			_, err = c.PurgeServices(ctx, of, stale)
+		} else {
+			_, err = c.Purge(ctx, stale)
+		}
 		err = errors.Join(err, c.Close())
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -168,6 +186,14 @@ func (k *Kernel) purge(ctx context.Context, stale func(ct.Entry) bool) error {
 		return fmt.Errorf("remove stale connections: %w", err)
 	}
 	return nil
+}
+
+// worth is of how many connections on it is cheaper to ask for those to some
+// services than for all: each question is a walk over the kernel's buckets, of
+// which some hundred cost as much as to be told of one connection.
+func worth(services, buckets int) int {
+	const bucketsAConnection = 128
+	return (services - 1) * buckets / bucketsAConnection
 }
 
 // Locals tells the host's own addresses from others.

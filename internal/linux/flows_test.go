@@ -4,6 +4,7 @@ package linux
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/towpath/towpath/internal/kernel"
@@ -53,6 +54,33 @@ func TestStaleFlows(t *testing.T) {
 		e := entry(tc.dst, tc.replySrc)
 		if covered := m.covers(e, local); covered != tc.covered || covered && stale(e, m, ours) != tc.purged {
 			t.Errorf("%s: covered %v, want %v and then purged %v", tc.name, covered, tc.covered, tc.purged)
+		}
+	}
+}
+
+// TestServicesOfMappings: what is asked of conntrack about mappings, and from how
+// many connections on that is cheaper than to read them all.
+func TestServicesOfMappings(t *testing.T) {
+	var all []mapping
+	for _, e := range []kernel.Element{
+		{Set: "publish4_any", Elem: "tcp . 80", Value: "172.20.0.2 . 8080", Count: 3},
+		{Set: "publish6", Elem: "2001:db8::1 . udp . 53", Value: "fd00::2 . 5353"},
+	} {
+		m, err := parseMapping(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	want := []ct.Service{{Proto: 6, Port: 80}, {Proto: 6, Port: 81}, {Proto: 6, Port: 82}, {IPv6: true, Proto: 17, Port: 53}}
+	if got := services(all); !slices.Equal(got, want) {
+		t.Errorf("asked for %v, want %v", got, want)
+	}
+	for _, tc := range []struct{ services, buckets, from int }{
+		{1, 262144, 0}, {2, 262144, 2048}, {2, 1024, 8}, {10000, 262144, 20477952},
+	} {
+		if got := worth(tc.services, tc.buckets); got != tc.from {
+			t.Errorf("%d services, %d buckets: worth it from %d connections, want %d", tc.services, tc.buckets, got, tc.from)
 		}
 	}
 }

@@ -5,8 +5,6 @@ package ct
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -33,51 +31,6 @@ func TestKernelWithout(t *testing.T) {
 		t.Errorf("%q does not name the option", err)
 	}
 	must(t, probe(sock, unix.NFNL_SUBSYS_CTNETLINK))
-}
-
-// TestKernelBeforeFilters: a filter that is refused as older kernels refuse all,
-// here by a port without a protocol, is done by reading instead.
-func TestKernelBeforeFilters(t *testing.T) {
-	c := dial(t, testnet.New(t, "host"))
-	seed(t, c, population()...)
-	refused := filter{direction: ctaTupleOrig, flags: matchDstPort, dstPort: 9000}
-	if err := c.filter(t.Context(), families(), refused); !errors.Is(err, unix.EINVAL) {
-		t.Fatalf("filter: %v, want EINVAL", err)
-	}
-	must(t, c.delete(t.Context(), true, families(), refused, func(e Entry) bool { return e.Proto == tcp }))
-	for _, e := range list(t, c) {
-		if e.Proto == tcp {
-			t.Errorf("still there: %s", e)
-		}
-	}
-}
-
-// TestKernelWithFilters: none of the filters in use is refused, which would hide
-// behind the reading that is done instead.
-func TestKernelWithFilters(t *testing.T) {
-	c := dial(t, testnet.New(t, "host"))
-	var u unix.Utsname
-	must(t, unix.Uname(&u))
-	var major, minor int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	must(t, err)
-	var want error
-	if major < 6 || major == 6 && minor < 8 {
-		want = unix.EINVAL
-	}
-	src := netip.MustParseAddr("10.0.0.2")
-	for _, tc := range []struct {
-		families []uint8
-		filter   filter
-	}{
-		{families(), filter{direction: ctaTupleOrig, flags: matchProto | matchDstPort, proto: udp, dstPort: 9000}},
-		{families()[:1], filter{direction: ctaTupleReply, flags: matchSrc, src: src}},
-		{families()[:1], filter{direction: ctaTupleReply, flags: matchSrc | matchProto | matchSrcPort, src: src, proto: tcp, srcPort: 80}},
-	} {
-		if err := c.filter(t.Context(), tc.families, tc.filter); !errors.Is(err, want) {
-			t.Errorf("filter %+v: %v, want %v", tc.filter, err, want)
-		}
-	}
 }
 
 // listing answers a listing by one entry, with those flags.
@@ -109,7 +62,7 @@ func TestInterruptedListing(t *testing.T) {
 			}
 			return answers, nil
 		})
-		names, err := find(sock, unix.AF_INET, func(Entry) bool { return true })
+		names, err := find(sock, message{typ: msgGet, family: unix.AF_INET}, func(Entry) bool { return true })
 		if !errors.Is(err, tc.err) || listings != tc.listings {
 			t.Errorf("%d interruptions: %v after %d listings, want %v after %d", tc.interruptions, err, listings, tc.err, tc.listings)
 		}
@@ -127,7 +80,7 @@ func TestRefusedDeletion(t *testing.T) {
 	sock, err := open(c.ns)
 	must(t, err)
 	defer sock.Close()
-	names, err := find(sock, unix.AF_INET, func(Entry) bool { return true })
+	names, err := find(sock, message{typ: msgGet, family: unix.AF_INET}, func(Entry) bool { return true })
 	must(t, err)
 	names[3].tuple = nil // has no addresses: EINVAL
 	gone := binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(names[4].id)+1)
@@ -136,7 +89,7 @@ func TestRefusedDeletion(t *testing.T) {
 	if !errors.Is(err, unix.EINVAL) || n != len(names)-2 {
 		t.Errorf("%d deleted, %v; want %d and EINVAL", n, err, len(names)-2)
 	}
-	left, err := find(sock, unix.AF_INET, func(Entry) bool { return true })
+	left, err := find(sock, message{typ: msgGet, family: unix.AF_INET}, func(Entry) bool { return true })
 	must(t, err)
 	if len(left) != 2 {
 		t.Errorf("%d left, want 2", len(left))

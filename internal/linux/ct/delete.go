@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -43,7 +42,7 @@ func (c *Conn) Purge(ctx context.Context, stale func(Entry) bool) (int, error) {
 	err := c.with(ctx, func(sock *netlink.Conn) error {
 		// Both families in one dump: the walk over the buckets, most of them
 		// empty, is what a dump costs.
-		names, err := find(sock, unix.AF_UNSPEC, stale)
+		names, err := find(sock, everything(), stale)
 		if err != nil {
 			return err
 		}
@@ -56,90 +55,13 @@ func (c *Conn) Purge(ctx context.Context, stale func(Entry) bool) (int, error) {
 	return total, nil
 }
 
-// DeletePort deletes the entries of both families whose first packet went to
-// that port, translated or not. It costs the kernel a walk over its table, some
-// milliseconds: for many ports a Purge is cheaper.
-func (c *Conn) DeletePort(ctx context.Context, proto uint8, port uint16) error {
-	f := filter{direction: ctaTupleOrig, flags: matchProto | matchDstPort, proto: proto, dstPort: port}
-	err := c.delete(ctx, comparesPorts(proto), families(), f, func(e Entry) bool {
-		return e.Proto == proto && e.Orig.Dst.Port() == port
-	})
-	if err != nil {
-		return fmt.Errorf("delete conntrack of port %d: %w", port, err)
-	}
-	return nil
-}
+// everything asks for all entries of both families.
+func everything() message { return message{typ: msgGet, family: unix.AF_UNSPEC} }
 
-// DeleteReplySource deletes the entries that are answered by that address: those
-// to it, and those translated to it. It costs a walk over the kernel's table for
-// IPv4, a Purge for IPv6.
-func (c *Conn) DeleteReplySource(ctx context.Context, addr netip.Addr) error {
-	f := filter{direction: ctaTupleReply, flags: matchSrc, src: addr}
-	err := c.delete(ctx, addr.Is4(), []uint8{unix.AF_INET}, f, func(e Entry) bool {
-		return e.Reply.Src.Addr() == addr
-	})
-	if err != nil {
-		return fmt.Errorf("delete conntrack of address %s: %w", addr, err)
-	}
-	return nil
-}
-
-// DeleteReplySocket deletes the entries that are answered by that port of that
-// address. It costs as much as DeleteReplySource.
-func (c *Conn) DeleteReplySocket(ctx context.Context, proto uint8, addr netip.AddrPort) error {
-	f := filter{
-		direction: ctaTupleReply, flags: matchSrc | matchProto | matchSrcPort,
-		src: addr.Addr(), proto: proto, srcPort: addr.Port(),
-	}
-	kernel := addr.Addr().Is4() && comparesPorts(proto)
-	err := c.delete(ctx, kernel, []uint8{unix.AF_INET}, f, func(e Entry) bool {
-		return e.Proto == proto && e.Reply.Src == addr
-	})
-	if err != nil {
-		return fmt.Errorf("delete conntrack of socket %s: %w", addr, err)
-	}
-	return nil
-}
-
-// comparesPorts tells whether the kernel's filter looks at the ports of a
-// protocol.
-func comparesPorts(proto uint8) bool { return proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP }
-
-func families() []uint8 { return []uint8{unix.AF_INET, unix.AF_INET6} }
-
-// delete deletes by a filter in the kernel, if that is possible, or else the
-// entries for which stale says the same.
-func (c *Conn) delete(ctx context.Context, kernel bool, families []uint8, f filter, stale func(Entry) bool) error {
-	if kernel {
-		err := c.filter(ctx, families, f)
-		if !errors.Is(err, unix.EINVAL) {
-			return err
-		}
-	}
-	_, err := c.Purge(ctx, stale)
-	return err
-}
-
-// filter sends a filter for each family.
-func (c *Conn) filter(ctx context.Context, families []uint8, f filter) error {
-	return c.with(ctx, func(sock *netlink.Conn) error {
-		for _, f.family = range families {
-			m, err := f.deletion()
-			if err != nil {
-				return err
-			}
-			if _, err := sock.Execute(m.request(netlink.Acknowledge)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// find names the entries of a family that stale reports.
-func find(sock *netlink.Conn, family uint8, stale func(Entry) bool) ([]name, error) {
+// find names the entries that a question for some gets and stale reports.
+func find(sock *netlink.Conn, question message, stale func(Entry) bool) ([]name, error) {
 	for range dumpAttempts {
-		names, interrupted, err := findOnce(sock, family, stale)
+		names, interrupted, err := findOnce(sock, question, stale)
 		if err != nil || !interrupted {
 			return names, err
 		}
@@ -148,8 +70,8 @@ func find(sock *netlink.Conn, family uint8, stale func(Entry) bool) ([]name, err
 }
 
 // findOnce reads the table once, and tells whether it changed meanwhile.
-func findOnce(sock *netlink.Conn, family uint8, stale func(Entry) bool) (names []name, interrupted bool, err error) {
-	if _, err := sock.Send(message{typ: msgGet, family: family}.request(netlink.Dump)); err != nil {
+func findOnce(sock *netlink.Conn, question message, stale func(Entry) bool) (names []name, interrupted bool, err error) {
+	if _, err := sock.Send(question.request(netlink.Dump)); err != nil {
 		return nil, false, err
 	}
 	for m, err := range sock.ReceiveIter() {

@@ -5,7 +5,6 @@ package ct
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,42 +44,6 @@ func population() []Entry {
 		entry(sctp, "[2001:db8::2]:4001", "[2001:db8::1]:9001", "[fd00::2]:54"),
 		zoned(entry(udp, "192.0.2.2:4000", "192.0.2.1:9000", "10.0.0.2:53"), 7),
 	}
-}
-
-// TestDeletesExactly runs each verb on the same entries, and says by a predicate
-// which of them must go. What the kernel does by itself and what is read and
-// deleted by name must be the same.
-func TestDeletesExactly(t *testing.T) {
-	addr4, addr6 := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::2")
-	port := func(proto uint8, port uint16) (string, func(*Conn) error, func(Entry) bool) {
-		return fmt.Sprintf("port %d of protocol %d", port, proto),
-			func(c *Conn) error { return c.DeletePort(t.Context(), proto, port) },
-			func(e Entry) bool { return e.Proto == proto && e.Orig.Dst.Port() == port }
-	}
-	source := func(addr netip.Addr) (string, func(*Conn) error, func(Entry) bool) {
-		return "address " + addr.String(),
-			func(c *Conn) error { return c.DeleteReplySource(t.Context(), addr) },
-			func(e Entry) bool { return e.Reply.Src.Addr() == addr }
-	}
-	socket := func(proto uint8, addr netip.AddrPort) (string, func(*Conn) error, func(Entry) bool) {
-		return fmt.Sprintf("socket %s of protocol %d", addr, proto),
-			func(c *Conn) error { return c.DeleteReplySocket(t.Context(), proto, addr) },
-			func(e Entry) bool { return e.Proto == proto && e.Reply.Src == addr }
-	}
-	check := func(name string, verb func(*Conn) error, goes func(Entry) bool) {
-		t.Run(name, func(t *testing.T) { deletesExactly(t, verb, goes) })
-	}
-	for _, proto := range []uint8{udp, tcp, sctp} {
-		check(port(proto, 9000))
-		check(port(proto, 0))
-		check(socket(proto, netip.AddrPortFrom(addr4, 53)))
-		check(socket(proto, netip.AddrPortFrom(addr6, 53)))
-	}
-	check(source(addr4))
-	check(source(addr6))
-	check(source(netip.MustParseAddr("10.0.0.9")))
-	check(source(netip.MustParseAddr("fd00::9")))
-	check(source(netip.Addr{}))
 }
 
 func deletesExactly(t *testing.T, verb func(*Conn) error, goes func(Entry) bool) {
@@ -129,8 +92,8 @@ func TestPurgeOfWhatGoes(t *testing.T) {
 	asked := 0
 	n, err := c.Purge(t.Context(), func(Entry) bool {
 		if asked++; asked == 1 {
-			must(t, c.DeletePort(t.Context(), udp, 9000))
-			must(t, c.DeletePort(t.Context(), tcp, 9000))
+			_, err := c.PurgeServices(t.Context(), []Service{{false, udp, 9000}, {true, tcp, 9000}}, func(Entry) bool { return true })
+			must(t, err)
 		}
 		return true
 	})
@@ -180,7 +143,10 @@ func TestMany(t *testing.T) {
 	fastest := time.Hour
 	for port := range uint16(ports / 2) {
 		start := time.Now()
-		must(t, c.DeletePort(t.Context(), udp, 9000+port))
+		_, err := c.PurgeServices(t.Context(), []Service{{false, udp, 9000 + port}, {true, udp, 9000 + port}}, func(e Entry) bool {
+			return e.Orig.Dst.Port() == 9000+port
+		})
+		must(t, err)
 		fastest = min(fastest, time.Since(start))
 	}
 	t.Logf("one port of %d entries: %s", count, fastest)
@@ -211,10 +177,12 @@ func TestCancelled(t *testing.T) {
 	if err != nil && !errors.Is(err, cause) {
 		t.Errorf("purge: %v, want the cause or nothing", err)
 	}
-	if err := c.DeletePort(ctx, udp, 9000); !errors.Is(err, cause) {
-		t.Errorf("delete: %v, want %v", err, cause)
+	services := []Service{{false, udp, 9000}}
+	if _, err := c.PurgeServices(ctx, services, func(Entry) bool { return true }); !errors.Is(err, cause) {
+		t.Errorf("purge of a service: %v, want %v", err, cause)
 	}
-	must(t, c.DeletePort(t.Context(), udp, 9000))
+	_, err = c.PurgeServices(t.Context(), services, func(Entry) bool { return true })
+	must(t, err)
 }
 
 func TestNoNamespace(t *testing.T) {

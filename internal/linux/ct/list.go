@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // ErrTooMany says that there are more connections than were asked for.
@@ -39,7 +38,7 @@ func (c *Conn) Entries(ctx context.Context, limit int) ([]Entry, error) {
 // changed while it was read.
 func (c *Conn) Each(ctx context.Context, see func(Entry)) error {
 	err := c.with(ctx, func(sock *netlink.Conn) error {
-		_, err := find(sock, unix.AF_UNSPEC, func(e Entry) bool { see(e); return false })
+		_, err := find(sock, everything(), func(e Entry) bool { see(e); return false })
 		return err
 	})
 	if err != nil {
@@ -51,7 +50,7 @@ func (c *Conn) Each(ctx context.Context, see func(Entry)) error {
 // entriesOnce reads the table once. What is left of a dump that is given up goes
 // with the socket.
 func entriesOnce(sock *netlink.Conn, limit int) (out []Entry, interrupted bool, err error) {
-	if _, err := sock.Send(message{typ: msgGet, family: unix.AF_UNSPEC}.request(netlink.Dump)); err != nil {
+	if _, err := sock.Send(everything().request(netlink.Dump)); err != nil {
 		return nil, false, err
 	}
 	for m, err := range sock.ReceiveIter() {

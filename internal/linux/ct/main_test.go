@@ -19,7 +19,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testnet.Main(m)) }
 
-func must(t *testing.T, err error) {
+// fataler is *testing.T, *testing.B or *rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func must(t fataler, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +101,7 @@ func entry(proto uint8, src, dst, answers string) Entry {
 }
 
 // seed makes entries, many in one datagram.
-func seed(t *testing.T, c *Conn, entries ...Entry) {
+func seed(t fataler, c *Conn, entries ...Entry) {
 	t.Helper()
 	sock, err := open(c.ns)
 	must(t, err)

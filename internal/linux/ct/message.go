@@ -5,7 +5,6 @@ package ct
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -27,18 +26,14 @@ const sizeofGenmsg = 4
 type message struct {
 	typ    uint8
 	family uint8
-	// version is nfgenmsg's. A deletion that names no entry looks at the family
-	// from version 1 on, or, in Linux 6.18, when it has a filter; else it empties
-	// the tables of both.
-	version uint8
-	attrs   []byte
+	attrs  []byte
 }
 
 // netlink puts the headers before the message.
 func (m message) netlink(subsystem int, flags netlink.HeaderFlags) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(subsystem<<8 | int(m.typ)), Flags: netlink.Request | flags},
-		Data:   append([]byte{m.family, m.version, 0, 0}, m.attrs...),
+		Data:   append([]byte{m.family, 0, 0, 0}, m.attrs...),
 	}
 }
 
@@ -79,62 +74,48 @@ func (n name) deletion() (message, error) {
 	return message{typ: msgDelete, family: n.family, attrs: attrs}, err
 }
 
-// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS: what of a tuple the
-// kernel compares.
+// Bits of CTA_FILTER_ORIG_FLAGS: what of the tuple the kernel compares.
 const (
-	matchSrc     = 1 << 0
 	matchProto   = 1 << 3
-	matchSrcPort = 1 << 4
 	matchDstPort = 1 << 5
 )
 
-// filter says which entries of a family the kernel shall delete by itself: those
-// whose tuple of one direction agrees where the flags say so. Flags must not be
-// 0, which is every entry.
+// filter says which entries of a family the kernel shall tell of: those whose
+// first packet agrees where the flags say so.
 //
-// Two traps of Linux 6.18 are kept away from by the verbs: with AF_INET6 a flag
-// for an address deletes what does not agree with it; and ports are compared for
-// TCP and UDP only, for SCTP a port agrees with any.
+// Not all that the kernel can compare can be used. In Linux 6.18 a flag for an
+// address of AF_INET6 selects what does not agree with it; and ports are compared
+// for TCP and UDP only, for SCTP a port agrees with any.
 type filter struct {
-	family           uint8
-	direction        uint16 // ctaTupleOrig or ctaTupleReply
-	flags            uint32
-	src              netip.Addr // IPv4
-	proto            uint8
-	srcPort, dstPort uint16
+	family uint8
+	flags  uint32
+	proto  uint8
+	port   uint16
 }
 
-// deletion deletes what the filter selects. A kernel before 6.8 does not know
-// filters in deletions: it wants a whole tuple, and answers EINVAL to this one,
-// which has never both addresses.
-func (f filter) deletion() (message, error) {
+// listing asks for what the filter selects. A kernel before 5.8 does not look at
+// it and tells all.
+func (f filter) listing() (message, error) {
 	attrs, err := attributes(func(ae *netlink.AttributeEncoder) {
-		nested(ae, f.direction, f.encodeTuple)
+		nested(ae, ctaTupleOrig, func(tuple *netlink.AttributeEncoder) {
+			nested(tuple, ctaTupleProto, f.encode)
+		})
 		nested(ae, ctaFilter, func(in *netlink.AttributeEncoder) {
 			in.ByteOrder = binary.NativeEndian // unlike all else here
-			// CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS have the numbers
-			// of the tuples. What is absent is 0.
-			in.Uint32(f.direction, f.flags)
+			// CTA_FILTER_ORIG_FLAGS has the number of the tuple. The flags of the
+			// other direction are absent, which is 0.
+			in.Uint32(ctaTupleOrig, f.flags)
 		})
 	})
-	return message{typ: msgDelete, family: f.family, version: 1, attrs: attrs}, err
+	return message{typ: msgGet, family: f.family, attrs: attrs}, err
 }
 
-// encodeTuple writes what the flags select.
-func (f filter) encodeTuple(ae *netlink.AttributeEncoder) {
-	if f.flags&matchSrc != 0 {
-		nested(ae, ctaTupleIP, func(ip *netlink.AttributeEncoder) { ip.Bytes(ctaIPv4Src, f.src.AsSlice()) })
-	}
-	if f.flags&matchProto == 0 {
-		return
-	}
-	nested(ae, ctaTupleProto, func(proto *netlink.AttributeEncoder) {
+// encode writes what the flags select.
+func (f filter) encode(proto *netlink.AttributeEncoder) {
+	if f.flags&matchProto != 0 {
 		proto.Uint8(ctaProtoNum, f.proto)
-		if f.flags&matchSrcPort != 0 {
-			proto.Uint16(ctaProtoSrcPort, f.srcPort)
-		}
-		if f.flags&matchDstPort != 0 {
-			proto.Uint16(ctaProtoDstPort, f.dstPort)
-		}
-	})
+	}
+	if f.flags&matchDstPort != 0 {
+		proto.Uint16(ctaProtoDstPort, f.port)
+	}
 }

@@ -181,6 +181,15 @@ func (s *site) flows(t *testing.T) map[string]int {
 	return out
 }
 
+// purge removes the connections to a port, of both families.
+func (s *site) purge(t *testing.T, proto uint8, port uint16) {
+	t.Helper()
+	_, err := s.conns.PurgeServices(t.Context(), []Service{{false, proto, port}, {true, proto, port}}, func(e Entry) bool {
+		return e.Proto == proto && e.Orig.Dst.Port() == port
+	})
+	must(t, err)
+}
+
 func (s *site) expectFlows(t *testing.T, what string, want ...string) {
 	t.Helper()
 	got := s.flows(t)
@@ -206,25 +215,21 @@ func TestTranslatedEntries(t *testing.T) {
 		"udp 9000 10.0.0.2:53", "udp 9000 [fd00::2]:53", "udp 9001 10.0.0.3:53", "udp 9001 [fd00::3]:53",
 		"tcp 9000 10.0.0.2:53", "tcp 9000 [fd00::2]:53", "tcp 9001 10.0.0.3:53", "tcp 9001 [fd00::3]:53")
 
-	must(t, s.conns.DeletePort(t.Context(), udp, 9000))
+	s.purge(t, udp, 9000)
 	s.expectFlows(t, "without udp 9000", "udp 9001 10.0.0.3:53", "udp 9001 [fd00::3]:53",
 		"tcp 9000 10.0.0.2:53", "tcp 9000 [fd00::2]:53", "tcp 9001 10.0.0.3:53", "tcp 9001 [fd00::3]:53")
 
-	must(t, s.conns.DeletePort(t.Context(), tcp, 53))
-	must(t, s.conns.DeleteReplySource(t.Context(), netip.MustParseAddr("fd00::3")))
-	s.expectFlows(t, "without fd00::3", "udp 9001 10.0.0.3:53",
-		"tcp 9000 10.0.0.2:53", "tcp 9000 [fd00::2]:53", "tcp 9001 10.0.0.3:53")
-
-	must(t, s.conns.DeleteReplySocket(t.Context(), udp, netip.MustParseAddrPort("10.0.0.3:53")))
-	s.expectFlows(t, "without udp of 10.0.0.3",
-		"tcp 9000 10.0.0.2:53", "tcp 9000 [fd00::2]:53", "tcp 9001 10.0.0.3:53")
+	s.purge(t, tcp, 53) // to no first packet
+	s.purge(t, tcp, 9001)
+	s.expectFlows(t, "without tcp 9001", "udp 9001 10.0.0.3:53", "udp 9001 [fd00::3]:53",
+		"tcp 9000 10.0.0.2:53", "tcp 9000 [fd00::2]:53")
 
 	n, err := s.conns.Purge(t.Context(), func(e Entry) bool { return e.Status&(DNAT|Assured) == DNAT|Assured && e.Orig.Dst.Port() == 9000 })
 	must(t, err)
 	if n != 2 {
 		t.Errorf("purged %d, want 2", n)
 	}
-	s.expectFlows(t, "at the end", "tcp 9001 10.0.0.3:53")
+	s.expectFlows(t, "at the end", "udp 9001 10.0.0.3:53", "udp 9001 [fd00::3]:53")
 }
 
 // TestClientFollowsPublication: one socket of a client asks before a port is
@@ -238,14 +243,14 @@ func TestClientFollowsPublication(t *testing.T) {
 
 	s.publish(t, map[string]string{"udp 9000": "2"})
 	ask(t, sockets, true) // the entry says: not translated
-	must(t, s.conns.DeletePort(t.Context(), udp, port))
+	s.purge(t, udp, port)
 	ask(t, sockets, false)
 	s.expectFlows(t, "published", "udp 9000 10.0.0.2:53", "udp 9000 [fd00::2]:53")
 
 	s.publish(t, map[string]string{"udp 9000": "3"})
 	ask(t, sockets, false)
 	s.expectFlows(t, "moved", "udp 9000 10.0.0.2:53", "udp 9000 [fd00::2]:53")
-	must(t, s.conns.DeletePort(t.Context(), udp, port))
+	s.purge(t, udp, port)
 	ask(t, sockets, false)
 	s.expectFlows(t, "moved and deleted", "udp 9000 10.0.0.3:53", "udp 9000 [fd00::3]:53")
 }

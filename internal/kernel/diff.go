@@ -164,6 +164,10 @@ func replaced(h, w Object) (Key, bool) {
 		return h.Key(), !ok || moved || h.Type != w.Type || h.Peer != w.Peer || h.PeerNS != w.PeerNS || h.PeerOf != w.PeerOf
 	case Namespace:
 		return h.Key(), h != w
+	case Table:
+		// The kernel gives an owner to a table that persists and has none, and to
+		// no other (nf_tables_updtable).
+		return h.Key(), h.Flags == "" && h != w
 	case Set:
 		return h.Parents()[0], h != w
 	case Chain:

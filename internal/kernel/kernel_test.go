@@ -99,7 +99,7 @@ func drawTable(t *rapid.T, label string, bridges []string, add func(...Object)) 
 	pick := func(what string, options ...string) string {
 		return rapid.SampledFrom(options).Draw(t, label+what)
 	}
-	tab := Table{NS: Host, Family: "inet", Name: "towpath", Flags: pick("flags", "", "owner,persist")}
+	tab := Table{NS: Host, Family: "inet", Name: "towpath", Flags: pick("flags", "", "persist", "owner,persist")}
 	add(tab, Set{NS: Host, Family: "inet", Table: "towpath", Name: "same", Type: pick("type", "ifname . ifname : verdict", "ifname : verdict")})
 	add(Chain{NS: Host, Family: "inet", Table: "towpath", Name: "icc_off", Rules: "counter drop comment \"icc off\"\n"})
 	add(Chain{NS: Host, Family: "inet", Table: "towpath", Name: "forward", Base: pick("base", "type filter hook forward priority filter; policy accept;", "type filter hook forward priority 10; policy accept;"), Rules: pick("rules", "", "accept\n", "iifname \"x\" drop\naccept\n")})

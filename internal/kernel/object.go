@@ -155,7 +155,8 @@ type Socket struct {
 	From string
 }
 
-// Table is an nftables table. Flags is "" or "owner,persist".
+// Table is an nftables table. Flags is "", "owner,persist", or "persist" for one
+// whose owner is gone.
 type Table struct{ NS, Family, Name, Flags string }
 
 // Set is an nftables set or, with a data type in Type, a map:

@@ -21,6 +21,9 @@ import (
 // ruleset leaves the table alone, and it stays when the daemon dies.
 const protectFlags = "owner,persist"
 
+// orphanFlags are those of a table so protected whose owner has gone.
+const orphanFlags = "persist"
+
 // probeFlags asks the kernel in a table of its own whether it has the flags.
 func (k *Kernel) probeFlags() (string, error) {
 	t := rules.Table{Family: rules.FamilyInet, Name: tableName + "_probe", Flags: rules.TableOwner | rules.TablePersist}
@@ -119,8 +122,11 @@ func (k *Kernel) tableObjects(ns string, def rules.TableDef) []kernel.Object {
 	t := def.Table
 	family := t.Family.String()
 	flags := ""
-	if t.Flags&rules.TableOwner != 0 && t.Flags&rules.TablePersist != 0 {
+	switch persists := t.Flags&rules.TablePersist != 0; {
+	case persists && t.Flags&rules.TableOwner != 0:
 		flags = protectFlags
+	case persists && k.flags != "": // without protection it may stay as it is
+		flags = orphanFlags
 	}
 	objs := []kernel.Object{kernel.Table{NS: ns, Family: family, Name: t.Name, Flags: flags}}
 	for _, s := range def.Sets {

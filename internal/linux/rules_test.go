@@ -65,6 +65,29 @@ func TestProtected(t *testing.T) {
 	h.agrees(want)
 }
 
+// TestProtectionComesAndGoes: tables without protection, as an older kernel, a
+// daemon told so or a stranger left them, are exchanged for protected ones; the
+// other way there is nothing to do.
+func TestProtectionComesAndGoes(t *testing.T) {
+	h := newHost(t, false)
+	_, plain := h.small()
+	h.put(nil, plain)
+	h.commit(func(b *nft.Batch) { b.AddChain(chain("strangers")) })
+
+	must(t, h.Close())
+	h.open(true)
+	v, want := h.small()
+	if v.Host.TableFlags == "" {
+		t.Skip("skip: needs table flags owner and persist: this kernel has none")
+	}
+	h.put(h.see(want, true), want)
+	h.agrees(want)
+
+	must(t, h.Close())
+	h.open(false)
+	h.agrees(plain)
+}
+
 // TestForeignHands: what somebody changes of an unprotected table is seen and
 // put back, by the least that does.
 func TestForeignHands(t *testing.T) {

@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/nft"
@@ -22,8 +25,9 @@ type Live struct {
 	Links, Addresses, Routes, Neighbours, Chains []string
 }
 
-// Live reads a sandbox and the host's ends of its links, with a limit and a
-// deadline, since what is in a sandbox is its tenant's.
+// Live reads a sandbox, and of the host what its packets meet there: the other
+// ends of its links, the bridges they are plugged into, and the routes. With a
+// limit and a deadline, since what is in a sandbox is its tenant's.
 func (k *Kernel) Live(ctx context.Context, sandbox string, hostLinks []string) (*Live, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -34,14 +38,14 @@ func (k *Kernel) Live(ctx context.Context, sandbox string, hostLinks []string) (
 	if err != nil {
 		return nil, fmt.Errorf("read sandbox %s: %w", sandbox, err)
 	}
-	names, err := l.addLinks(ctx, sandbox, sp, nil)
-	if err != nil {
+	links, err := sp.rt.Links(ctx, rt.LinkFilter{})
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return nil, err
 	}
-	if err := l.addInside(ctx, sandbox, sp, names); err != nil {
+	if err := l.addInside(ctx, sandbox, sp, links[:min(len(links), liveLimit)]); err != nil {
 		return nil, err
 	}
-	if _, err := l.addLinks(ctx, kernel.Host, s.host, hostLinks); err != nil {
+	if err := l.addHost(ctx, s.host, hostLinks, links); err != nil {
 		return nil, err
 	}
 	if l.Chains, err = chainLines(ctx, s.host, kernel.Host, hostLinks); err != nil {
@@ -55,29 +59,6 @@ func (k *Kernel) Live(ctx context.Context, sandbox string, hostLinks []string) (
 	return l, nil
 }
 
-// addLinks adds the links named, or all, and gives the names by index.
-func (l *Live) addLinks(ctx context.Context, ns string, sp *space, only []string) (map[int]string, error) {
-	var links []rt.Link
-	var err error
-	if only == nil {
-		links, err = sp.rt.Links(ctx, rt.LinkFilter{})
-	}
-	for _, name := range only {
-		if link, lerr := sp.rt.LinkByName(ctx, name); lerr == nil {
-			links = append(links, link)
-		}
-	}
-	if err != nil && !errors.Is(err, rt.ErrTooMany) {
-		return nil, err
-	}
-	names := map[int]string{}
-	for _, link := range links[:min(len(links), liveLimit)] {
-		names[link.Index] = link.Name
-		l.Links = append(l.Links, linkLine(ns, link))
-	}
-	return names, nil
-}
-
 func linkLine(ns string, l rt.Link) string {
 	state := "DOWN"
 	switch {
@@ -87,43 +68,161 @@ func linkLine(ns string, l rt.Link) string {
 		state = "NO-CARRIER"
 	}
 	kind := l.Kind
-	if kind == "" {
+	switch {
+	case kind != "":
+	case l.Flags&unix.IFF_LOOPBACK != 0:
+		kind = "loopback"
+	default:
 		kind = "physical"
 	}
 	return fmt.Sprintf("%s: %d: %s %s state %s mtu %d address %s", ns, l.Index, l.Name, kind, state, l.MTU, l.MAC)
 }
 
-// addInside adds addresses, routes and neighbours of the sandbox.
-func (l *Live) addInside(ctx context.Context, ns string, sp *space, names map[int]string) error {
-	addrs, err := sp.rt.Addresses(ctx, 0)
+// addInside adds what is in the sandbox, with the tables that our rules lead to.
+func (l *Live) addInside(ctx context.Context, ns string, sp *space, links []rt.Link) error {
+	for _, link := range links {
+		l.Links = append(l.Links, linkLine(ns, link))
+	}
+	side := side{ns: ns, sp: sp, names: namesOf(links)}
+	if err := l.addAddresses(ctx, side, 0); err != nil {
+		return err
+	}
+	if err := l.addRoutes(ctx, side, rt.RouteFilter{Table: unix.RT_TABLE_MAIN}, func(rt.Route) bool { return true }); err != nil {
+		return err
+	}
+	all, err := sp.rt.Rules(ctx, unix.AF_UNSPEC)
+	if err != nil && !errors.Is(err, rt.ErrTooMany) {
+		return err
+	}
+	for _, r := range all {
+		if r.Protocol != protocol || !r.Src.IsValid() {
+			continue
+		}
+		l.Routes = append(l.Routes, fmt.Sprintf("%s: rule %d from %s lookup %d", ns, r.Priority, r.Src, r.Table))
+		if err := l.addRoutes(ctx, side, rt.RouteFilter{Family: r.Family, Table: r.Table}, func(rt.Route) bool { return true }); err != nil {
+			return err
+		}
+	}
+	return l.addNeighbours(ctx, side, 0, func(rt.Neighbour) bool { return true })
+}
+
+// addHost adds the links that lead to a sandbox and their bridges, with the
+// routes over these and out of the host, and whom of the sandbox the host knows.
+func (l *Live) addHost(ctx context.Context, host *space, hostLinks []string, inside []rt.Link) error {
+	var links, bridges []rt.Link
+	for _, name := range hostLinks {
+		link, err := host.rt.LinkByName(ctx, name)
+		if err != nil {
+			continue // it is gone; what is there is shown
+		}
+		links = append(links, link)
+		if slices.ContainsFunc(bridges, func(b rt.Link) bool { return b.Index == link.Master }) || link.Master == 0 {
+			continue
+		}
+		if bridge, err := host.rt.LinkByIndex(ctx, link.Master); err == nil {
+			bridges = append(bridges, bridge)
+		}
+	}
+	for _, link := range append(links, bridges...) {
+		l.Links = append(l.Links, linkLine(kernel.Host, link))
+	}
+	side := side{ns: kernel.Host, sp: host, names: namesOf(bridges)}
+	for _, b := range bridges {
+		err := errors.Join(
+			l.addAddresses(ctx, side, b.Index),
+			l.addRoutes(ctx, side, rt.RouteFilter{Table: unix.RT_TABLE_MAIN, OIF: b.Index}, func(rt.Route) bool { return true }),
+			l.addNeighbours(ctx, side, b.Index, func(n rt.Neighbour) bool {
+				return slices.ContainsFunc(inside, func(link rt.Link) bool { return link.MAC == n.MAC })
+			}))
+		if err != nil {
+			return err
+		}
+	}
+	// The kernel dumps a table with the shortest prefixes first.
+	out := func(r rt.Route) bool { return r.Dst.Bits() == 0 && side.learn(ctx, r.OIF) }
+	return l.addRoutes(ctx, side, rt.RouteFilter{Table: unix.RT_TABLE_MAIN}, out)
+}
+
+// side is one of the two namespaces, with the names of its links by index.
+type side struct {
+	ns    string
+	sp    *space
+	names map[int]string
+}
+
+func namesOf(links []rt.Link) map[int]string {
+	names := map[int]string{}
+	for _, link := range links {
+		names[link.Index] = link.Name
+	}
+	return names
+}
+
+// learn finds the name of a link, and reports whether it has one.
+func (s side) learn(ctx context.Context, index int) bool {
+	if _, known := s.names[index]; known {
+		return true
+	}
+	link, err := s.sp.rt.LinkByIndex(ctx, index)
+	if err == nil {
+		s.names[index] = link.Name
+	}
+	return err == nil
+}
+
+// addAddresses adds those of one link, 0: of all.
+func (l *Live) addAddresses(ctx context.Context, s side, index int) error {
+	addrs, err := s.sp.rt.Addresses(ctx, index)
 	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, a := range addrs[:min(len(addrs), liveLimit)] {
-		l.Addresses = append(l.Addresses, fmt.Sprintf("%s: %s dev %s", ns, a.Prefix, names[a.Index]))
+		l.Addresses = append(l.Addresses, fmt.Sprintf("%s: %s dev %s", s.ns, a.Prefix, s.names[a.Index]))
 	}
-	routes, err := sp.rt.Routes(ctx, rt.RouteFilter{Table: 254, Type: 1}, liveLimit)
+	return nil
+}
+
+// addRoutes adds the unicast routes of a table that are asked for.
+func (l *Live) addRoutes(ctx context.Context, s side, f rt.RouteFilter, asked func(rt.Route) bool) error {
+	f.Type = unix.RTN_UNICAST
+	routes, err := s.sp.rt.Routes(ctx, f, liveLimit)
 	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, r := range routes {
-		dst := r.Dst.String()
-		if r.Dst.Bits() == 0 {
-			dst = "default"
+		if !asked(r) {
+			continue
 		}
-		words := []string{ns + ":", dst}
+		words := []string{s.ns + ":", r.Dst.String()}
+		if r.Dst.Bits() == 0 {
+			words[1] = "default"
+		}
 		if r.Gateway.IsValid() {
 			words = append(words, "via", r.Gateway.String())
 		}
-		l.Routes = append(l.Routes, strings.Join(append(words, "dev", names[r.OIF]), " "))
+		for _, h := range r.Hops {
+			words = append(words, "nexthop via", h.Gateway.String(), "dev", s.names[h.OIF])
+		}
+		if len(r.Hops) == 0 {
+			words = append(words, "dev", s.names[r.OIF])
+		}
+		if r.Table != unix.RT_TABLE_MAIN {
+			words = append(words, fmt.Sprintf("table %d", r.Table))
+		}
+		l.Routes = append(l.Routes, strings.Join(words, " "))
 	}
-	neighbours, err := sp.rt.Neighbours(ctx, rt.NeighbourFilter{}, liveLimit)
+	return nil
+}
+
+// addNeighbours adds those on one link, 0: on all, that are asked for.
+func (l *Live) addNeighbours(ctx context.Context, s side, index int, asked func(rt.Neighbour) bool) error {
+	neighbours, err := s.sp.rt.Neighbours(ctx, rt.NeighbourFilter{Index: index}, liveLimit)
 	if err != nil && !errors.Is(err, rt.ErrTooMany) {
 		return err
 	}
 	for _, n := range neighbours {
-		if n.MAC != (rt.MAC{}) {
-			l.Neighbours = append(l.Neighbours, fmt.Sprintf("%s: %s lladdr %s dev %s", ns, n.IP, n.MAC, names[n.Index]))
+		if n.MAC != (rt.MAC{}) && !n.IP.IsMulticast() && asked(n) {
+			l.Neighbours = append(l.Neighbours, fmt.Sprintf("%s: %s lladdr %s dev %s", s.ns, n.IP, n.MAC, s.names[n.Index]))
 		}
 	}
 	return nil

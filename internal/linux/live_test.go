@@ -17,6 +17,7 @@ import (
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux"
 	"github.com/towpath/towpath/internal/linux/rt"
+	"github.com/towpath/towpath/internal/testnet"
 )
 
 // has checks that one line has all the words.
@@ -33,18 +34,28 @@ func TestLive(t *testing.T) {
 	h := newHost(t, false)
 	_, want := h.small()
 	h.put(nil, want)
+	testnet.Link(t, h.ns, testnet.New(t, "outside"), "eth0", "eth0", []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}, nil)
+	out := h.ns.Conn(t)
+	must(t, out.AddRoute(t.Context(), rt.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1"), OIF: link(t, out, "eth0").Index}))
 	web, gateway := h.sandbox("web"), netip.MustParseAddr("172.20.0.1")
 	must(t, web.Echo(gateway, 5*time.Second))
 	l, err := h.Live(t.Context(), "web", []string{"v-web-eth0", "v-gone-eth0"})
 	must(t, err)
 	has(t, l.Links, "web: ", ": eth0 veth ", "state UP", "mtu 1500")
-	has(t, l.Links, "web: ", ": lo ")
+	has(t, l.Links, "web: ", ": lo loopback ")
 	has(t, l.Links, "host: ", ": v-web-eth0 veth ")
 	has(t, l.Addresses, "web: 172.20.0.2/24 dev eth0")
 	has(t, l.Addresses, "web: fd00::2/64 dev eth0")
 	has(t, l.Routes, "web: default via 172.20.0.1 dev eth0")
 	has(t, l.Routes, "web: 172.20.0.0/24 dev eth0")
 	has(t, l.Neighbours, "web: 172.20.0.1 lladdr 02:00:00:00:00:00 dev eth0")
+	has(t, l.Links, "host: ", ": tp-front bridge ")
+	has(t, l.Addresses, "host: 172.20.0.1/24 dev tp-front")
+	has(t, l.Routes, "host: 172.20.0.0/24 dev tp-front")
+	has(t, l.Routes, "host: default via 192.0.2.1 dev eth0")
+	has(t, l.Routes, "web: rule 8001 from 172.20.1.2/32 lookup 8001")
+	has(t, l.Routes, "web: default via 172.20.1.1 dev eth1 table 8001")
+	has(t, l.Neighbours, "host: 172.20.0.2 lladdr 02:00:00:00:00:02 dev tp-front")
 	has(t, l.Chains, "towpath forward handle ", "counter packets 0 bytes 0 drop", `comment "isolation"`)
 	if slices.ContainsFunc(l.Links, func(s string) bool { return strings.Contains(s, "v-gone") }) {
 		t.Error("a link that does not exist is shown")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // Code is the stable kind of an error; scripts may depend on it.
@@ -88,7 +89,7 @@ func InOp(op string, err error) error {
 		return err
 	}
 	c := *e
-	c.Op = op
+	c.Op = strings.TrimSpace(op) // the name in it may be empty
 	return &c
 }
 

@@ -14,7 +14,7 @@ func reservedNames() []string { return []string{"host", "outside", "none", "cont
 // ValidName checks the name of a network or sandbox. what is the noun for the message.
 func ValidName(what, name string) error {
 	if name == "" {
-		return Errorf(Invalid, "%s name is empty", what)
+		return Errorf(Invalid, "%s name is empty", what).WithFix("give it one")
 	}
 	if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`).MatchString(name) {
 		return Errorf(Invalid, "%s name %q is not valid", what, clip(name)).
@@ -138,13 +138,13 @@ func (s *NetworkSpec) validateSubnets(v4 bool) error {
 		case p.Addr().Is4() && (p.Bits() < 8 || p.Bits() > 30), p.Addr().Is6() && (p.Bits() < 16 || p.Bits() > 126):
 			return Errorf(Invalid, "subnet %s is too large or too small for a network", p).WithFix("use /8 to /30 for IPv4, /16 to /126 for IPv6")
 		case p.Addr().IsMulticast(), p.Addr().IsLoopback(), p.Addr().IsUnspecified(), p.Addr().IsLinkLocalUnicast():
-			return Errorf(Invalid, "subnet %s is not a unicast range that can be routed", p)
+			return Errorf(Invalid, "subnet %s is not a unicast range that can be routed", p).WithFix("use a private one, as 172.20.0.0/24 or fd00:1::/64")
 		case p.Addr().Is4() && !v4:
-			return Errorf(Invalid, "subnet %s is IPv4, which --ipv4=false turns off", p)
+			return Errorf(Invalid, "subnet %s is IPv4, which --ipv4=false turns off", p).WithFix("leave out the one or the other")
 		}
 		for _, q := range s.Subnets[:i] {
 			if p.Overlaps(q) {
-				return Errorf(Invalid, "subnets %s and %s overlap", q, p)
+				return Errorf(Invalid, "subnets %s and %s overlap", q, p).WithFix("leave one out, or choose another")
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (s *NetworkSpec) validateMembers() error {
 			return Errorf(Invalid, "gateway %s lies in none of the subnets given", g).WithFix("give the --subnet that contains it")
 		}
 		if !UsableIn(p, g) {
-			return Errorf(Invalid, "gateway %s is the network or broadcast address of %s", g, p)
+			return Errorf(Invalid, "gateway %s is the network or broadcast address of %s", g, p).WithFix("choose another address of it")
 		}
 	}
 	for _, r := range s.IPRanges {
@@ -227,7 +227,7 @@ func (s *SandboxSpec) Validate() error {
 // Validate checks what can be said of the spec without looking at other objects.
 func (s *EndpointSpec) Validate() error {
 	if s.Network == "" {
-		return Errorf(Invalid, "network name is empty")
+		return Errorf(Invalid, "network name is empty").WithFix("name the network to connect to")
 	}
 	if s.Ifname != "" {
 		if err := ValidIfname(s.Ifname); err != nil {
@@ -245,11 +245,11 @@ func (s *EndpointSpec) Validate() error {
 		return Errorf(Invalid, "ip %s is not IPv4", s.IP).WithFix("give IPv6 addresses with --ip6 (or ip6=)")
 	}
 	if s.IP6.IsValid() && (!s.IP6.Is6() || s.IP6.Is4In6()) {
-		return Errorf(Invalid, "ip6 %s is not IPv6", s.IP6)
+		return Errorf(Invalid, "ip6 %s is not IPv6", s.IP6).WithFix("give IPv4 addresses with --ip (or ip=)")
 	}
 	for _, a := range s.Aliases {
 		if a == "" {
-			return Errorf(Invalid, "an alias is empty")
+			return Errorf(Invalid, "an alias is empty").WithFix("leave it out")
 		}
 	}
 	for name := range s.Sysctls {

@@ -89,9 +89,20 @@ func valueError(place string, err error) error {
 	}
 	var number *strconv.NumError
 	if errors.As(err, &number) {
-		return api.Errorf(api.Invalid, "%s: %q: %w", place, number.Num, number.Err)
+		return numberError(place, number)
 	}
 	return api.Errorf(api.Invalid, "%s: %w", place, err)
+}
+
+// numberError says what strconv found in the place of a number or of true and false.
+func numberError(place string, e *strconv.NumError) error {
+	switch {
+	case e.Func == "ParseBool":
+		return api.Errorf(api.Invalid, "%s: %q is neither true nor false", place, e.Num).WithFix("write one of the two")
+	case errors.Is(e.Err, strconv.ErrRange):
+		return api.Errorf(api.Invalid, "%s: %s is out of range", place, e.Num).WithFix("choose a smaller one")
+	}
+	return api.Errorf(api.Invalid, "%s: %q is not a whole number", place, e.Num).WithFix("write it in digits")
 }
 
 // finish tells of err, which may be several, and returns the exit code.
@@ -156,7 +167,7 @@ func (c *cli) tell(cmd *cobra.Command, asJSON bool, err error) {
 	if errors.As(err, &none) || errors.As(err, &wrong) {
 		line = err.Error()
 	}
-	fmt.Fprintln(c.errs, "towpath: "+strings.ReplaceAll(line, "\n", " "))
+	fmt.Fprintln(c.errs, "towpath: "+strings.ReplaceAll(line, "\n", "; "))
 }
 
 // problem is err as a document.

@@ -80,7 +80,7 @@ type pairs[T any] struct {
 func (p *pairs[T]) Set(s string) error {
 	key, text, ok := strings.Cut(s, "=")
 	if key == "" || !ok && !p.bare {
-		return api.Errorf(api.Invalid, "%q is not of the form %s", s, p.kind)
+		return api.Errorf(api.Invalid, "%q is not of the form %s", s, p.kind).WithFix("write it so")
 	}
 	parsed, err := p.parse(text)
 	if err != nil {

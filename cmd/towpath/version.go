@@ -52,7 +52,7 @@ func (c *cli) printVersions(v versions) error {
 func ownVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
+		return "dev"
 	}
 	return info.Main.Version
 }

@@ -68,7 +68,7 @@ type Network struct {
 
 	// Endpoints and Status are filled in answers and never stored; Warnings in
 	// the answer that made it: what stands in the way, and what to do.
-	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitzero"`
 	Status    *Status    `json:"status,omitempty"`
 	Warnings  []string   `json:"warnings,omitempty"`
 }

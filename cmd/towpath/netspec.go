@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 //	NET
 //	NET,ip=172.20.0.9,...
 //	name=NET,ip=172.20.0.9,mac-address=02:...,alias=db,gw-priority=1    Docker's
+//	name=NET,"driver-opt=com.docker.network.endpoint.sysctls=A=1,B=2"   too: in quotes, as CSV has them
 //	NET:ip=172.20.0.9,mac=02:...,interface_name=net0,alias=db           Podman's
 func parseNetworkSpec(s string) (api.EndpointSpec, error) {
 	var e api.EndpointSpec
@@ -23,13 +25,15 @@ func parseNetworkSpec(s string) (api.EndpointSpec, error) {
 	} else if s[i] != '=' {
 		e.Network, rest = s[:i], s[i+1:]
 		if rest == "" {
-			return e, api.Errorf(api.Invalid, "network %q ends where its options should be", s)
+			return e, api.Errorf(api.Invalid, "network %q ends where its options should be", s).WithFix("leave out its last character, or write KEY=VALUE behind it")
 		}
 	}
 	seen := map[string]bool{"name": e.Network != ""}
-	for rest != "" {
-		var field string
-		field, rest, _ = strings.Cut(rest, ",")
+	fields, err := splitFields(rest)
+	if err != nil {
+		return e, err
+	}
+	for _, field := range fields {
 		if err := setField(&e, field, seen); err != nil {
 			return e, err
 		}
@@ -38,6 +42,18 @@ func parseNetworkSpec(s string) (api.EndpointSpec, error) {
 		return e, api.Errorf(api.Invalid, "network %q has no name", s).WithFix("write NET,KEY=VALUE,... or name=NET,KEY=VALUE,...")
 	}
 	return e, api.ValidName("network", e.Network)
+}
+
+// splitFields cuts at commas, but for those in quotes.
+func splitFields(s string) ([]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return nil, api.Errorf(api.Invalid, "network options %s: %w", s, err).WithFix(`put a whole KEY=VALUE into quotes: front,"KEY=A,B"`)
+	}
+	return fields, nil
 }
 
 // canonicalKey is the one word for what Docker, Podman and ip(8) call by several.
@@ -68,7 +84,7 @@ func setField(e *api.EndpointSpec, field string, seen map[string]bool) error {
 		// Podman takes either family by one key.
 		key = "ip6"
 	}
-	if seen[key] && key != "alias" {
+	if seen[key] && key != "alias" && key != "sysctl" {
 		return api.Errorf(api.Invalid, "network option %s is given twice", raw).WithFix("leave one out; for another endpoint give --network again")
 	}
 	seen[key] = true
@@ -90,11 +106,13 @@ func setKey(e *api.EndpointSpec, key, raw, text string) (err error) {
 		e.Ifname, err = text, api.ValidIfname(text)
 	case "alias":
 		e.Aliases, err = append(e.Aliases, text), notEmpty(raw, text)
+	case "sysctl":
+		return addSysctl(e, text)
 	case "gw-priority":
 		e.GwPriority, err = parsePriority(text)
 	default:
 		return api.Errorf(api.Invalid, "network option %q is not known", raw).
-			WithFix("known: name, ip, ip6, mac, alias, ifname, gw-priority")
+			WithFix("known: name, ip, ip6, mac, alias, ifname, gw-priority, sysctl")
 	}
 	return err
 }
@@ -102,7 +120,7 @@ func setKey(e *api.EndpointSpec, key, raw, text string) (err error) {
 func parseFamily(text string, v4 bool) (netip.Addr, error) {
 	a, err := parseAddr(text)
 	if err == nil && a.Is4() != v4 {
-		return a, api.Errorf(api.Invalid, "%s is not of the family its option is for", a).WithFix("use ip= for IPv4 and ip6= for IPv6")
+		return a, api.Errorf(api.Invalid, "%s is not of the family its option is for", a).WithFix("use ip for IPv4 and ip6 for IPv6")
 	}
 	return a, err
 }
@@ -110,25 +128,40 @@ func parseFamily(text string, v4 bool) (netip.Addr, error) {
 func parsePriority(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return 0, api.Errorf(api.Invalid, "gateway priority %q is not a number", text)
+		return 0, api.Errorf(api.Invalid, "gateway priority %q is not a number", text).WithFix("write it in digits")
 	}
 	return n, nil
 }
 
 func notEmpty(key, text string) error {
 	if text == "" {
-		return api.Errorf(api.Invalid, "network option %s is empty", key)
+		return api.Errorf(api.Invalid, "network option %s is empty", key).WithFix("give it a value, or leave it out")
 	}
 	return nil
 }
 
-// driverOption understands the one Docker keeps for the name of an interface.
+// driverOption understands those that Docker has for the name of an interface
+// and for its sysctls.
 func driverOption(e *api.EndpointSpec, text string, seen map[string]bool) error {
-	key, name, _ := strings.Cut(text, "=")
-	if key != "com.docker.network.endpoint.ifname" {
-		return api.Errorf(api.Invalid, "driver option %q is not known", key)
+	const ifname, sysctls = "com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"
+	key, value, _ := strings.Cut(text, "=")
+	switch key {
+	case ifname:
+		return setField(e, "ifname="+value, seen)
+	case sysctls:
+		for pair := range strings.SplitSeq(value, ",") {
+			if err := addSysctl(e, pair); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return setField(e, "ifname="+name, seen)
+	return notKnown("driver option", key, []string{ifname, sysctls})
+}
+
+// addSysctl adds one that is written as KEY=VALUE.
+func addSysctl(e *api.EndpointSpec, pair string) error {
+	return (&pairs[string]{to: &e.Sysctls, parse: verbatim, kind: "KEY=VALUE"}).Set(pair)
 }
 
 // placement is what the values of --network mean together.
@@ -150,7 +183,7 @@ func parsePlacement(values []string) (placement, error) {
 		special := v == "host" || v == "none" || joins
 		switch {
 		case special && len(values) > 1:
-			return p, api.Errorf(api.Invalid, "network %s goes with no other network", v)
+			return p, api.Errorf(api.Invalid, "network %s goes with no other network", v).WithFix("leave out the one or the other")
 		case v == "host":
 			return placement{host: true}, nil
 		case v == "none":

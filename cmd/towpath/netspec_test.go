@@ -17,6 +17,7 @@ func TestParseNetworkSpec(t *testing.T) {
 		Network: "front", IP: netip.MustParseAddr("172.20.0.9"), IP6: netip.MustParseAddr("fd00::9"),
 		MAC: "02:00:00:00:00:09", Ifname: "net0", Aliases: []string{"db", "sql"},
 	}
+	tuned := api.EndpointSpec{Network: "front", Sysctls: map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1", "net.ipv4.conf.IFNAME.forwarding": "0"}}
 	prio := api.EndpointSpec{Network: "front", GwPriority: -1}
 	for _, c := range []struct {
 		in   string
@@ -28,6 +29,8 @@ func TestParseNetworkSpec(t *testing.T) {
 		{"front:ip=172.20.0.9,ip=fd00::9,mac=02:00:00:00:00:09,interface_name=net0,alias=db,alias=sql", full},
 		{"front,ip=172.20.0.9,ip6=fd00::9,MAC_ADDRESS=02:00:00:00:00:09,interface-name=net0,alias=db,alias=sql", full},
 		{"front,gw-priority=-1", prio},
+		{`name=front,"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.forwarding=0"`, tuned},
+		{"front,sysctl=net.ipv4.conf.IFNAME.log_martians=1,sysctl=net.ipv4.conf.IFNAME.forwarding=0", tuned},
 		{"name=front,gw-priority=-1", prio},
 	} {
 		got, err := parseNetworkSpec(c.in)
@@ -58,7 +61,10 @@ func TestParseNetworkSpecRefuses(t *testing.T) {
 		{"front,alias=", "alias is empty"},
 		{"front,gw-priority=high", "not a number"},
 		{"front,rate=1mbit", `"rate" is not known`},
-		{"front,driver-opt=x=y", "driver option"},
+		{"front,driver-opt=x=y", "known: com.docker.network.endpoint.ifname, com.docker.network.endpoint.sysctls"},
+		{"front,driver-opt=com.docker.network.endpoint.sysctls=forwarding", `"forwarding" is not of the form KEY=VALUE`},
+		{"front,sysctl=", "is not of the form KEY=VALUE"},
+		{`front,"alias=a`, "into quotes"},
 		{"10.0.0.1,ip=10.0.0.2", "reads as an address"},
 		{"fr ont", "not valid"},
 	} {

@@ -184,16 +184,21 @@ func formatFlag(cmd *cobra.Command, to *term.Format) {
 	completeFlag(cmd, "format", fixed("json", "table"), cobra.ShellCompDirectiveDefault)
 }
 
-// inspectFormatFlag adds --format to inspect, where there are no tables.
+// inspectFormatFlag adds --format to inspect; Docker's short name for it is -f.
 func inspectFormatFlag(cmd *cobra.Command, to *term.Format) {
+	plainFormatFlag(cmd, "f", "what is inspected", to)
+}
+
+// plainFormatFlag adds --format where there are no tables.
+func plainFormatFlag(cmd *cobra.Command, short, of string, to *term.Format) {
 	parse := func(s string) (term.Format, error) {
 		f, err := term.ParseFormat(s)
 		if err == nil && (s == "table" || f.IsTable()) {
-			err = api.Errorf(api.Invalid, "there is no table of what is inspected").WithFix("see ls --format, or use json or a template")
+			err = api.Errorf(api.Invalid, "there is no table of %s", of).WithFix("use json or a template; lists have tables")
 		}
 		return f, err
 	}
-	cmd.Flags().VarP(&value[term.Format]{to: to, parse: parse, kind: "FORMAT"}, "format", "f", "json, or a Go template: '{{.Name}}'")
+	cmd.Flags().VarP(&value[term.Format]{to: to, parse: parse, kind: "FORMAT"}, "format", short, "json, or a Go template: '{{.Name}}'")
 	completeFlag(cmd, "format", fixed("json"), cobra.ShellCompDirectiveDefault)
 }
 

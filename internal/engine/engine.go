@@ -244,9 +244,15 @@ func (e *Engine) create(ctx context.Context, decide, undo func(*draft) error) (o
 // kernelError gives what the loop reports a code.
 func kernelError(err error) error {
 	var e *api.Error
+	var missing *kernel.MissingError
+	var taken *kernel.TakenError
 	switch {
 	case errors.As(err, &e):
 		return err
+	case errors.As(err, &missing):
+		return api.Errorf(api.Unsupported, "%w", err).WithFix("load the module, or run a kernel that has it")
+	case errors.As(err, &taken):
+		return api.Errorf(api.Conflict, "%w", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return api.Errorf(api.Timeout, "%w", err).WithFix("the change is not in the kernel yet; see the daemon's log")
 	default:

@@ -244,6 +244,29 @@ func TestKernelRefusal(t *testing.T) {
 	})
 }
 
+// TestRefusalCodes: what the kernel lacks, and a name that others have, have
+// codes of their own.
+func TestRefusalCodes(t *testing.T) {
+	for code, refusal := range map[api.Code]error{
+		api.Unsupported: &kernel.MissingError{What: "bridges", Option: "CONFIG_BRIDGE", Err: errors.New("operation not supported")},
+		api.Conflict:    &kernel.TakenError{Name: "tp-front", Kind: "dummy"},
+	} {
+		inBubble(t, func(r *rig) {
+			r.kernel.Refuse(func(op kernel.Op) error {
+				if op.Verb == kernel.Create && op.Object.Key().Name == "tp-front" {
+					return refusal
+				}
+				return nil
+			})
+			_, _, err := r.CreateNetwork(r.Context(), api.NetworkSpec{Name: "front"}, false)
+			if api.CodeOf(err) != code || !strings.Contains(err.Error(), refusal.Error()) {
+				t.Errorf("code %s, want %s: %v", api.CodeOf(err), code, err)
+			}
+			r.clean()
+		})
+	}
+}
+
 // TestDryRun: the ops are told, nothing is changed.
 func TestDryRun(t *testing.T) {
 	inBubble(t, func(r *rig) {

@@ -124,12 +124,22 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		}
 	default:
 		if err := a.one(ctx, ops[0]); err != nil {
-			a.fail(fmt.Errorf("%s: %w", ops[0], err), ops[0])
+			a.fail(inOp(ops[0], err), ops[0])
 		}
 	}
 	for _, op := range ops {
 		a.k.Pass("after " + op.String())
 	}
+}
+
+// inOp names the op that err is of, unless err says all that matters by itself.
+func inOp(op kernel.Op, err error) error {
+	var taken *kernel.TakenError
+	var missing *kernel.MissingError
+	if errors.As(err, &taken) || errors.As(err, &missing) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", op, err)
 }
 
 func (a *applier) fail(err error, ops ...kernel.Op) {

@@ -54,7 +54,7 @@ func (a *applier) addLink(ctx context.Context, sp *space, o kernel.Link) error {
 	case lerr != nil:
 		return lerr
 	case !ours(l):
-		return fmt.Errorf("a link named %s exists that is not Towpath's (%s, alias %q): remove or rename it: %w", o.Name, l.Kind, l.Alias, err)
+		return &kernel.TakenError{Name: o.Name, Kind: l.Kind, Alias: l.Alias, Err: err}
 	default:
 		sp.know(o.Name, 0)
 		if derr := sp.rt.DelLink(ctx, l.Index); derr != nil && !errors.Is(derr, unix.ENODEV) {
@@ -83,16 +83,25 @@ func (a *applier) tryAddLink(ctx context.Context, sp *space, o kernel.Link) erro
 		// its ports whenever one of them comes or goes (br_port_state_selection,
 		// br_multicast_enable_port): at a thousand ports that is most of the cost
 		// of a port.
-		return sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec})
+		return lacking(sp.rt.AddBridge(ctx, rt.BridgeSpec{LinkSpec: spec}), "bridges", "CONFIG_BRIDGE")
 	case "veth":
 		peer, err := a.peerSpec(o)
 		if err != nil {
 			return err
 		}
-		return sp.rt.AddVeth(ctx, rt.VethSpec{LinkSpec: spec, Peer: peer})
+		return lacking(sp.rt.AddVeth(ctx, rt.VethSpec{LinkSpec: spec, Peer: peer}), "veth pairs", "CONFIG_VETH")
 	default:
 		return fmt.Errorf("no way to make a link of type %q", o.Type)
 	}
+}
+
+// lacking names what the kernel has not: a kind of link that it does not know is
+// an EOPNOTSUPP.
+func lacking(err error, what, option string) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return &kernel.MissingError{What: what, Option: option, Err: err}
+	}
+	return err
 }
 
 func (a *applier) linkSpec(ctx context.Context, sp *space, o kernel.Link) (rt.LinkSpec, error) {
@@ -105,7 +114,7 @@ func (a *applier) linkSpec(ctx context.Context, sp *space, o kernel.Link) (rt.Li
 		spec.MAC = mac
 	}
 	if o.Master != "" {
-		master, err := sp.indexOf(ctx, o.Master)
+		master, err := sp.masterOf(ctx, o.Master)
 		if err != nil {
 			return spec, err
 		}
@@ -145,7 +154,7 @@ func (a *applier) changeLink(ctx context.Context, sp *space, o kernel.Link) erro
 	if o.NS != kernel.Host {
 		a.k.hear(ctx, o.NS, sp, l)
 	} else if !ours(l) {
-		return fmt.Errorf("link %s is not Towpath's (%s, alias %q): remove or rename it", o.Name, l.Kind, l.Alias)
+		return &kernel.TakenError{Name: o.Name, Kind: l.Kind, Alias: l.Alias}
 	}
 	var ch rt.LinkChange
 	if o.MTU != 0 && o.MTU != l.MTU {
@@ -181,7 +190,7 @@ func (a *applier) changePort(ctx context.Context, sp *space, o kernel.Link, l rt
 	master := 0
 	if o.Master != "" {
 		var err error
-		if master, err = sp.indexOf(ctx, o.Master); err != nil {
+		if master, err = sp.masterOf(ctx, o.Master); err != nil {
 			return err
 		}
 	}

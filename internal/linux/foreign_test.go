@@ -42,7 +42,7 @@ func TestNameTaken(t *testing.T) {
 			op := "+ " + want[kernel.Key{NS: kernel.Host, Kind: kernel.KindLink, Name: name}].(kernel.Link).NS + ": " +
 				want[kernel.Key{NS: kernel.Host, Kind: kernel.KindLink, Name: name}].String()
 			err := failed[op]
-			text := fmt.Sprintf(`a link named %s exists that is not Towpath's (bridge, alias "somebody's"): remove or rename it`, name)
+			text := fmt.Sprintf(`a link named %s exists that is not Towpath's (bridge, alias "somebody's"); remove or rename it`, name)
 			if !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), text) {
 				t.Errorf("error %v, want %q", err, text)
 			}
@@ -65,6 +65,29 @@ func TestNameTaken(t *testing.T) {
 			h.put(h.see(want, true), want)
 			h.agrees(want)
 		})
+	}
+}
+
+// TestForeignBridge: no link is plugged into a bridge that is not ours, not in a
+// later pass either, which does not make the bridge.
+func TestForeignBridge(t *testing.T) {
+	h := newHost(t, false)
+	_, want := h.small()
+	c := h.ns.Conn(t)
+	must(t, c.AddBridge(t.Context(), rt.BridgeSpec{LinkSpec: rt.LinkSpec{Name: "tp-front"}}))
+	h.refused(nil, want)
+	_, err := c.LinkByName(t.Context(), "v-web-eth0")
+	if !errors.Is(err, unix.ENODEV) {
+		t.Fatalf("in the first pass: %v, want no link", err)
+	}
+	key := kernel.Key{NS: kernel.Host, Kind: kernel.KindLink, Name: "v-web-eth0"}
+	failed := h.Apply(t.Context(), []kernel.Op{{Verb: kernel.Create, Object: want[key]}})
+	var taken *kernel.TakenError
+	if len(failed) != 1 || !errors.As(failed[0].Err, &taken) || taken.Name != "tp-front" {
+		t.Errorf("got %v, want that tp-front is not ours", failed)
+	}
+	if _, err := c.LinkByName(t.Context(), "v-web-eth0"); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("in the second pass: %v, want no link", err)
 	}
 }
 

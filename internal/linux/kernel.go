@@ -132,7 +132,7 @@ func Open(c Config) (*Kernel, error) {
 	if k.rt, err = rt.Dial(int(self.Fd())); err != nil {
 		return nil, errors.Join(err, self.Close())
 	}
-	if k.nft, err = nft.Dial(int(self.Fd())); err != nil {
+	if k.nft, err = dialRules(int(self.Fd())); err != nil {
 		return nil, errors.Join(err, k.rt.Close(), self.Close())
 	}
 	_, k.ipv6 = k.number("net/ipv6/conf/all/disable_ipv6")
@@ -144,6 +144,23 @@ func Open(c Config) (*Kernel, error) {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
+}
+
+// dialRules connects to nftables, which every container depends on.
+func dialRules(nsfd int) (*nft.Conn, error) {
+	c, err := nft.Dial(nsfd)
+	if err == nil {
+		if _, err = c.Generation(context.Background()); err == nil {
+			return c, nil
+		}
+		err = errors.Join(err, c.Close())
+	}
+	// Without nfnetlink there is no such socket, without nf_tables no such
+	// subsystem of it (nfnetlink_rcv_msg).
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		err = &kernel.MissingError{What: "nf_tables", Option: "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET", Err: err}
+	}
+	return nil, err
 }
 
 // Close closes what the Kernel holds. What it made stays.
@@ -206,6 +223,8 @@ type space struct {
 	err   error
 	index map[string]int          // of links, as far as known
 	conf6 map[string]*rt.IPv6Conf // of links that were read
+	// masters are the indices of bridges that are known to be ours.
+	masters map[string]int
 }
 
 // close lets go of what is open of the namespace.
@@ -275,8 +294,30 @@ func (sp *space) indexOf(ctx context.Context, name string) (int, error) {
 	return l.Index, nil
 }
 
+// masterOf gives the index of a bridge to plug a link into. It must be ours:
+// a foreign one that has the name would join the container to who knows what.
+func (sp *space) masterOf(ctx context.Context, name string) (int, error) {
+	if i, known := sp.masters[name]; known {
+		return i, nil
+	}
+	l, err := sp.rt.LinkByName(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	if !ours(l) {
+		return 0, &kernel.TakenError{Name: l.Name, Kind: l.Kind, Alias: l.Alias}
+	}
+	sp.know(name, l.Index)
+	if sp.masters == nil {
+		sp.masters = map[string]int{}
+	}
+	sp.masters[name] = l.Index
+	return l.Index, nil
+}
+
 // know notes the index of a link, 0 that it is not known any more.
 func (sp *space) know(name string, index int) {
+	delete(sp.masters, name)
 	if sp.index == nil {
 		sp.index = map[string]int{}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -41,6 +42,10 @@ var binDir string
 func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && os.Args[1] == lookupArg {
 		os.Exit(lookup(os.Args[2:]))
+	}
+	if len(os.Args) > 2 && os.Args[1] == withoutArg {
+		fmt.Fprintln(os.Stderr, without(os.Args[2:]))
+		os.Exit(1)
 	}
 	os.Exit(testnet.Main(runner{m}))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/fdstore"
 	"github.com/towpath/towpath/internal/ipam"
+	"github.com/towpath/towpath/internal/term"
 )
 
 // config is what the flags say.
@@ -61,24 +62,39 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil, 0
 		}
-		fmt.Fprintf(stderr, "towpathd: %v; see --help\n", err)
+		fmt.Fprintf(stderr, "towpathd: %s\n", wrongFlag(fs, err))
+		return nil, 2
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(stderr, "towpathd: argument %q is not expected; see --help\n", fs.Arg(0))
 		return nil, 2
 	}
 	if *show {
 		fmt.Fprintln(stdout, "towpathd "+version)
 		return nil, 0
 	}
-	if err := c.check(fs.Args(), *pools, *upstreams, *protect, *cooperate, *publishAt); err != nil {
+	if err := c.check(*pools, *upstreams, *protect, *cooperate, *publishAt); err != nil {
 		fmt.Fprintf(stderr, "towpathd: %v\n", err)
 		return nil, 1
 	}
 	return c, 0
 }
 
-func (c *config) check(args, pools, upstreams []string, protect, cooperate, publishAt string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("argument %q is not expected; see --help", args[0])
+// wrongFlag says what is wrong with a command line, and of an unknown flag which
+// it may have been.
+func wrongFlag(fs *pflag.FlagSet, err error) string {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		var known []string
+		fs.VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if near := term.Near(unknown.GetSpecifiedName(), known); len(near) > 0 {
+			return fmt.Sprintf("%v; did you mean --%s? see --help", err, strings.Join(near, " or --"))
+		}
 	}
+	return fmt.Sprintf("%v; see --help", err)
+}
+
+func (c *config) check(pools, upstreams []string, protect, cooperate, publishAt string) error {
 	switch protect {
 	case "auto":
 		c.protect = true
@@ -96,7 +112,7 @@ func (c *config) check(args, pools, upstreams []string, protect, cooperate, publ
 	if publishAt != "" {
 		a, err := netip.ParseAddr(publishAt)
 		if err != nil || a.IsMulticast() || a.Zone() != "" {
-			return fmt.Errorf("--default-publish-address %q is not an address of the host", publishAt)
+			return fmt.Errorf("--default-publish-address %q is not an address of the host; write it as 192.0.2.10 or 2001:db8::10", publishAt)
 		}
 		c.publishAt = a
 	}
@@ -143,11 +159,11 @@ func parsePool(s string) (ipam.Pool, error) {
 	if sized {
 		size, ok := strings.CutPrefix(opt, "size=")
 		if p.Size, err = strconv.Atoi(size); err != nil || !ok {
-			return p, fmt.Errorf("--pool %q: %q is not size=N", s, opt)
+			return p, fmt.Errorf("--pool %q: %q is not size=N; write it as 10.128.0.0/12,size=24", s, opt)
 		}
 	}
 	if p.Size < base.Bits() || p.Size > base.Addr().BitLen()-2 {
-		return p, fmt.Errorf("--pool %q: subnets of /%d do not fit", s, p.Size)
+		return p, fmt.Errorf("--pool %q: subnets of /%d do not fit into it; choose a size from %d to %d", s, p.Size, base.Bits(), base.Addr().BitLen()-2)
 	}
 	return p, nil
 }

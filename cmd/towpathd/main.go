@@ -50,6 +50,26 @@ func main() {
 	}
 }
 
+// adviseStore adds to what is wrong with a store what to do; it was left as it is.
+func adviseStore(err error) error {
+	for _, known := range []struct {
+		err    error
+		advice string
+	}{
+		{bolt.ErrLocked, "stop the other, or give another --state-dir"},
+		{bolt.ErrNewer, "start that version, or put back the copy that lies beside the file"},
+		{bolt.ErrCorrupt, "put back a copy, or move the file away to begin without networks"},
+		{bolt.ErrReadOnly, "let its owner write to it: chmod u+w"},
+		{unix.EROFS, "mount it for writing, or give another --state-dir"},
+		{unix.EACCES, "start towpathd as the owner of the file, or give another --state-dir"},
+	} {
+		if errors.Is(err, known.err) {
+			return fmt.Errorf("%w; %s", err, known.advice)
+		}
+	}
+	return err
+}
+
 // run is the daemon's life. What it set up stays when it ends.
 func (c *config) run(ctx context.Context) error {
 	log := slog.New(c.handler(os.Stderr))
@@ -58,11 +78,11 @@ func (c *config) run(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+		return adviseStore(fmt.Errorf("make state directory: %w", err))
 	}
 	db, err := bolt.Open(ctx, filepath.Join(c.stateDir, "towpath.db"))
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return adviseStore(err)
 	}
 	defer db.Close() //nolint:errcheck // each commit is on disk when it returns
 	held := ports.New()

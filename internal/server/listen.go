@@ -69,7 +69,7 @@ func lookupGroup(group string) (int, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return 0, fmt.Errorf("find group: %w", err)
+		return 0, fmt.Errorf("find group: %w; make it, or leave out --group", err)
 	}
 	return strconv.Atoi(g.Gid)
 }
@@ -85,11 +85,11 @@ func removeStale(path string) error {
 		return fmt.Errorf("listen on %s: %w", path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("listen on %s: something that is not a socket is there", path)
+		return fmt.Errorf("listen on %s: something that is not a socket is there; move it away, or give another --run-dir", path)
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
-		return errors.Join(fmt.Errorf("listen: another towpathd answers on %s", path), c.Close())
+		return errors.Join(fmt.Errorf("listen: another towpathd answers on %s; stop that one, or give another --run-dir", path), c.Close())
 	}
 	// Only a refusal proves that nobody listens: a full backlog is EAGAIN.
 	if !errors.Is(err, syscall.ECONNREFUSED) {

@@ -70,8 +70,11 @@ func openError(path string, err error) error {
 		code = api.Denied
 	}
 	e := api.Errorf(code, "open namespace %s: %w", path, err)
-	if code == api.NotFound {
+	switch code {
+	case api.NotFound:
 		return e.WithFix("see what there is: ls /run/netns")
+	case api.Denied:
+		return e.WithFix("who passes a namespace must be able to open it; become root")
 	}
 	return e
 }
@@ -81,7 +84,7 @@ func processError(pid int, err error) error {
 	case errors.Is(err, unix.ESRCH):
 		return api.Errorf(api.NotFound, "no process has the number %d: %w", pid, err).WithFix("it has ended; see ps")
 	case errors.Is(err, unix.EINVAL):
-		return api.Errorf(api.Invalid, "%d is not the number of a process: %w", pid, err)
+		return api.Errorf(api.Invalid, "%d is not the number of a process: %w", pid, err).WithFix("it is 1 or more; see ps")
 	}
 	return api.Errorf(api.Failed, "open process %d: %w", pid, err)
 }

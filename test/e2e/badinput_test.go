@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/testnet"
 )
 
 // TestBadInput: every refusal names the thing, the cause and what to do, and
@@ -63,6 +65,7 @@ func TestBadInput(t *testing.T) {
 		"netns path is none":        {[]string{"sandbox", "create", "x", "--netns", "/etc/passwd"}, 1, "not a network namespace"},
 		"netns path is not there":   {[]string{"sandbox", "create", "x", "--netns", "/run/nope"}, 1, "no such file"},
 		"netns is the host's":       {[]string{"sandbox", "create", "x", "--netns", "/proc/self/ns/net"}, 1, "the namespace towpathd itself runs in"},
+		"pid is no number":          {[]string{"sandbox", "create", "x", "--pid", "0"}, 1, "it is 1 or more"},
 		"pid is gone":               {[]string{"sandbox", "create", "x", "--pid", "4194304"}, 1, "4194304"},
 		"network twice in one flag": {[]string{"sandbox", "create", "x", "--network", "front,ip=198.51.100.3,ip=198.51.100.4"}, 1, "twice"},
 	} {
@@ -164,18 +167,54 @@ func TestDaemonRefusesToStart(t *testing.T) {
 		file := filepath.Join(w.state, "towpath.db")
 		rubbish := bytes.Repeat([]byte("this is no store "), 4096)
 		w.check(os.WriteFile(file, rubbish, 0o600))
-		if got := w.startFails(nil); !strings.Contains(got, file) {
+		if got := w.startFails(nil); !strings.Contains(got, file+": file is damaged or not a store") || !strings.Contains(got, "; put back a copy") {
 			t.Errorf("the file is not named: %s", got)
 		}
 		if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, rubbish) {
 			t.Errorf("the file was touched: %v", err)
 		}
 	})
+	t.Run("read-only store", func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		w.must("network", "create", "front")
+		w.kill()
+		file := filepath.Join(w.state, "towpath.db")
+		before, err := os.ReadFile(file)
+		w.check(err)
+		w.check(os.Chmod(file, 0o400))
+		if got := w.startFails(nil); !strings.Contains(got, file+": file is read-only: mode 0400; let its owner write to it") {
+			t.Errorf("a file without the right to write: %s", got)
+		}
+		w.check(os.Chmod(file, 0o600))
+		w.check(unix.Mount(w.state, w.state, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { _ = unix.Unmount(w.state, unix.MNT_DETACH) })
+		w.check(unix.Mount("", w.state, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		if got := w.startFails(nil); !strings.Contains(got, file+": read-only file system; mount it for writing") {
+			t.Errorf("a file system without the right to write: %s", got)
+		}
+		w.check(unix.Unmount(w.state, unix.MNT_DETACH))
+		if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("the file was touched: %v", err)
+		}
+		w.start()
+		w.must("network", "inspect", "front")
+		w.clean()
+	})
 	t.Run("no right", func(t *testing.T) {
 		w := newWorld(t)
 		drop := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER} // root of a namespace that owns no network
 		if got := w.startFails(drop); !strings.Contains(got, "CAP_NET_ADMIN") && !strings.Contains(got, "not permitted") {
 			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("missing capability", func(t *testing.T) {
+		testnet.Require(t, "setpriv-binary")
+		w := newWorld(t)
+		r := w.finish(exec.Command("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin",
+			filepath.Join(binDir, "towpathd"), "--run-dir", w.run, "--state-dir", w.state))
+		if r.code != 1 || !strings.Contains(r.stderr, "towpathd needs CAP_NET_ADMIN in its network namespace: run it as root") {
+			t.Errorf("exit %d: %s", r.code, r.stderr)
 		}
 	})
 	t.Run("bad flags", func(t *testing.T) {
@@ -190,6 +229,8 @@ func TestDaemonRefusesToStart(t *testing.T) {
 			{"--dns-ttl=2h", "--dns-ttl 2h0m0s is out of range"},
 			{"--dns-ttl=soon", "--dns-ttl"},
 			{"--nope", "--nope"},
+			{"--stat-dir=/nowhere", "did you mean --state-dir?"},
+			{"more", "argument \"more\" is not expected"},
 		} {
 			if got := w.startFails(nil, tc[0]); !strings.Contains(got, tc[1]) {
 				t.Errorf("%s: %s", tc[0], got)

@@ -104,6 +104,7 @@ func daemonParts() []string {
 		"internal/topology", "internal/doctor", "internal/reach", "internal/store", "internal/store/mem", "internal/store/bolt",
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
+		"internal/term", // for the near ones of a flag that it does not know
 		"internal/fdstore", "github.com/coreos/go-systemd/...", unix,
 	}
 }

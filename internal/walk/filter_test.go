@@ -83,6 +83,12 @@ func TestFilters(t *testing.T) {
 		{"foreign dnat", "host", `table ip f { chain c { type nat hook prerouting priority dstnat; policy accept; ip daddr 192.0.2.10 tcp dport 9000 dnat to 172.20.0.2:80 } }`, []question{
 			{"outside", "192.0.2.10:9000/tcp", api.Delivered, "192.0.2.1:49152 > 172.20.0.2:80", ""},
 		}},
+		// The error goes back as one about the packet that was sent: it has the
+		// connection of that packet, though this got no further.
+		{"an error about what was translated", "host", `table ip f { chain c { type nat hook prerouting priority dstnat; policy accept; ip daddr 192.0.2.10 tcp dport 9000 dnat to 172.20.0.2:80 }
+			chain d { type filter hook forward priority 10; policy accept; tcp dport 80 reject comment "no http" } }`, []question{
+			{"outside", "192.0.2.10:9000/tcp", api.Rejected, "", `rule "no http" of chain ip f d rejects it`},
+		}},
 		{"redirect", "host", `table inet f { chain c { type nat hook prerouting priority dstnat; policy accept; meta l4proto { tcp, udp } th dport 9000 redirect to :80 }
 			chain d { type nat hook output priority -100; policy accept; tcp dport 9000 redirect to :80 } }`, []question{
 			{"outside", "172.20.0.1:9000/tcp", api.Delivered, "192.0.2.1:49152 > 192.0.2.10:80", ""},

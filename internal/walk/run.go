@@ -111,8 +111,11 @@ func (r *run) question(q Question) (*packet, error) {
 		return nil, fmt.Errorf("a packet from outside needs a source")
 	}
 	p := &packet{proto: proto, src: q.Src, dst: netip.AddrPortFrom(dst.WithZone(""), q.Dst.Port()), ttl: r.origin.firstTTL(dst), size: q.Size, oif: dst.Zone()}
-	if q.TTL != 0 {
+	switch {
+	case q.TTL != 0:
 		p.ttl = q.TTL
+	case q.Link != "": // of who sent it nothing is known
+		p.ttl = firstTTL
 	}
 	switch {
 	case p.isICMP(): // the identifier stands in both ports
@@ -212,6 +215,9 @@ func errorAbout(at *space, p *packet, m icmp) *packet {
 	}
 	if at.isLocal(p.dst.Addr()) {
 		e.src = netip.AddrPortFrom(p.dst.Addr(), 0)
+	}
+	if p.track != nil { // even if it is not confirmed yet (nf_ct_attach)
+		e.track, e.state, e.reverse = p.track, nft.StateRelated, !p.reverse
 	}
 	return e
 }

@@ -102,9 +102,9 @@ func (r *run) followPacket(at *space, p *packet) bool {
 	return true
 }
 
-// followError finds the connection by the packet that is quoted: it looks as it
-// did after all translation, and one that never got through is not known
-// (nf_conntrack_inet_error).
+// followError finds the connection of an error from elsewhere by the packet that is
+// quoted: it looks as it did after all translation, and one that never got through
+// is not known (nf_conntrack_inet_error).
 func (r *run) followError(at *space, p *packet) {
 	p.state = nft.StateInvalid
 	for _, c := range r.connections(at) {

@@ -69,7 +69,9 @@ func (n name) deletion() (message, error) {
 		if n.zone != nil {
 			ae.Bytes(ctaZone, n.zone)
 		}
-		ae.Bytes(ctaID, n.id)
+		if n.id != nil {
+			ae.Bytes(ctaID, n.id)
+		}
 	})
 	return message{typ: msgDelete, family: n.family, attrs: attrs}, err
 }

@@ -21,9 +21,12 @@ func (c *cli) probe() *cobra.Command {
 			"rules of the kernel tell it, beside the path that was expected. Without PORT it is an ICMP echo\n" +
 			"request; without PROTO a SYN of TCP, of which no connection comes unless --connect makes one; with\n" +
 			"/udp an empty datagram. SRC and DST are as those of explain.\n\n" +
+			"From outside, or outside:ADDRESS, it is put in at the uplink as if it had come over the wire; its\n" +
+			"answer is stopped where it would leave, and told. That needs Linux 5.18 and a daemon with CAP_BPF.\n\n" +
 			"Exit code: 0 it was answered, 1 it was not, 3 that could not be determined.",
 		Example: "  towpath probe web db\n  towpath probe web 192.0.2.1 -o svg > probe.svg\n" +
-			"  towpath probe web db:80 --connect || echo nobody answers",
+			"  towpath probe web db:80 --connect || echo nobody answers\n" +
+			"  towpath probe outside host:8080 || echo not reached from outside",
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.From, q.To, q.Level = args[0], args[1], api.PathLevel(level)

@@ -233,7 +233,7 @@ func (j *join) back() *Sighting {
 	for _, d := range []api.Direction{api.Reply, api.ErrorBack} {
 		for i := range j.seen[d] {
 			s := &j.seen[d][i]
-			if e := j.Entry; e != nil && s.Space == e.Space && s.Link == e.Link && s.Out || e == nil && s.Space == j.From && (!s.Out || j.local(s)) {
+			if e := j.Entry; e != nil && (s.Stopped || s.Space == e.Space && s.Link == e.Link && s.Out) || e == nil && s.Space == j.From && (!s.Out || j.local(s)) {
 				return s
 			}
 		}
@@ -303,6 +303,9 @@ func (j *join) vanished() {
 		if list := j.seen[d]; len(list) > 0 {
 			last = &list[len(list)-1]
 			p.Reason = fmt.Sprintf("it was seen last at %s of %s", last.Link, last.Space)
+			if last.Stopped {
+				p.Reason = fmt.Sprintf("it would leave the machine by %s of %s, and was stopped there", last.Link, last.Space)
+			}
 			if d != api.Request {
 				p.Reason = fmt.Sprintf("its answer was seen last at %s of %s", last.Link, last.Space)
 			}

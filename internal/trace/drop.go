@@ -45,6 +45,9 @@ func (j *join) aside(d api.Direction, x *Drop) bool {
 	if x.copy() || d == api.Reply && x.Space == j.From && x.Reason == "NO_SOCKET" {
 		return true
 	}
+	if x.filtered() && slices.ContainsFunc(j.seen[d], func(s Sighting) bool { return s.Stopped && s.Space == x.Space }) {
+		return true
+	}
 	return slices.ContainsFunc(j.seen[d], func(s Sighting) bool { return s.At > x.At })
 }
 

@@ -18,6 +18,8 @@ type Sighting struct {
 	Space string        // namespace, by its name in the machine
 	Link  string
 	Out   bool // it leaves by the link
+	// Stopped: it was about to, and was kept from leaving the machine.
+	Stopped bool
 	Packet
 }
 
@@ -97,6 +99,9 @@ type join struct {
 // sort parts what was seen by direction, in the order of time.
 func (j *join) sort() {
 	j.seen = map[api.Direction][]Sighting{}
+	for i := range j.Sightings {
+		j.stop(&j.Sightings[i])
+	}
 	slices.SortStableFunc(j.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
 	for _, s := range j.Sightings {
 		if d, ok := j.Mark.Direction(s.Packet); ok && !j.folded(s) && !repeated(j.seen[d], s) {
@@ -272,6 +277,9 @@ func (j *join) sent(d api.Direction, s Sighting, passed bool) {
 	h.Layer, h.Action, h.Detail = api.LayerLink, "sends", flowText(s.Flow)
 	if !passed {
 		h.Layer = api.LayerRoute
+	}
+	if s.Stopped {
+		h.Detail, h.Sources = h.Detail+", stopped there", []string{"nftrace"}
 	}
 	if l := j.link(s.Space, s.Link); l != nil && l.Master != "" {
 		h.Layer, h.Action, h.Port, h.Device, h.Detail = api.LayerBridge, "bridges", s.Link, l.Master, "to port "+s.Link

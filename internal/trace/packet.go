@@ -110,6 +110,9 @@ func (p *Packet) quoted() Packet {
 // Error reports whether the packet is an ICMP error.
 func (p Packet) Error() bool { return isError(p.Flow) }
 
+// Accepts reports whether the packet is a listener's answer to a SYN.
+func (p Packet) Accepts() bool { return p.TCP&(flagSYN|flagACK) == flagSYN|flagACK }
+
 // isError reports whether a message is about another packet: destination
 // unreachable, time exceeded, and what does not fit.
 func isError(f api.Flow) bool {

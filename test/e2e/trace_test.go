@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,12 +23,18 @@ import (
 // armed counts the tables that make rules tell of packets.
 func armed(t *testing.T, ns *testnet.NS) int {
 	t.Helper()
+	return armedOf(t, ns, rules.FamilyInet)
+}
+
+// armedOf counts those of one family.
+func armedOf(t *testing.T, ns *testnet.NS, f rules.Family) int {
+	t.Helper()
 	c, err := nft.Dial(ns.FD())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close() //nolint:errcheck // only read
-	list, err := c.Tables(t.Context(), rules.FamilyInet)
+	list, err := c.Tables(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,4 +143,41 @@ func traceLeavesNothing(t *testing.T, level string) {
 	w.start()
 	nothing("after the next start")
 	w.clean()
+}
+
+// TestProbeFromOutsideLeavesNothing: while it waits for an answer that does not
+// come, tables keep it from leaving; when the daemon is killed, there is nothing.
+func TestProbeFromOutsideLeavesNothing(t *testing.T) {
+	testnet.Require(t, "netns", "root", "bpf")
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
+			w := newWorld(t)
+			w.start()
+			w.must("sandbox", "create", "web", "-p", "8053:53/udp")
+			web, _ := w.sandbox("web")
+			web.ListenUDP(t, netip.MustParseAddrPort("0.0.0.0:53")) // which does not answer
+			cmd := w.command(t.Context(), "probe", "outside", "host:8053/udp", "--json")
+			var out bytes.Buffer
+			cmd.Stdout = &out
+			w.check(w.host.Start(cmd))
+			tables := func() int { return armedOf(t, w.host, rules.FamilyInet) + armedOf(t, w.host, rules.FamilyNetdev) }
+			w.eventually("tables keep it from leaving", func() bool { return tables() == 2 })
+			programs, links := attached(t, w.daemon.Process.Pid)
+			if killed {
+				w.kill()
+			}
+			err := cmd.Wait()
+			if want := `"verdict":"delivered"`; err == nil || killed == strings.Contains(strings.ReplaceAll(out.String(), " ", ""), want) {
+				t.Errorf("%v: %s", err, out.String())
+			}
+			w.eventually("everything is gone", func() bool { return tables()+alive(programs, links) == 0 })
+			if len(programs) == 0 {
+				t.Error("no program was there to put the packet in")
+			}
+			if killed {
+				w.start()
+			}
+			w.clean()
+		})
+	}
 }

@@ -48,11 +48,7 @@ func table() string {
 	for _, s := range scenarios() {
 		cells := []string{s.name, "`" + s.packet() + "`", "`" + string(s.verdict) + "`", s.where, s.why()}
 		for _, l := range allLevels() {
-			cell := s.at(l).String()
-			if s.from == "outside" {
-				cell = "cannot be probed"
-			}
-			cells = append(cells, cell)
+			cells = append(cells, s.at(l).String())
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 	}

@@ -3,10 +3,11 @@ package explain
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/testnet"
 	"github.com/towpath/towpath/internal/trace"
-	"github.com/towpath/towpath/internal/trace/probe"
 )
 
 // at is what a level can know of the scenario.
@@ -36,13 +37,11 @@ func sources(level api.PathLevel) []string {
 // the level can know must be said, and nothing else.
 func (s scenario) probe(w *world, level api.PathLevel) {
 	w.Helper()
-	p, err := probe.Run(w.Context(), probe.Config{Machine: w.machine(), Again: w.look, Open: w.looking().Open}, api.ProbeQuery{PathQuery: s.query(), Level: level})
-	if s.from == "outside" {
-		if api.CodeOf(err) != api.Unsupported {
-			w.Errorf("a probe from outside: %v", err)
-		}
-		return
+	if s.outside() {
+		testnet.Require(w, "root", "bpf")
+		defer w.listen().nothing(wireTime)
 	}
+	p, err := w.send(api.ProbeQuery{PathQuery: s.query(), Level: level})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -69,6 +68,9 @@ func (s scenario) probe(w *world, level api.PathLevel) {
 	c.names()
 	c.translations()
 }
+
+// wireTime is how long it is listened on the wire after a probe.
+const wireTime = 100 * time.Millisecond
 
 // comparison is one of a path that was seen with what was explained.
 type comparison struct {

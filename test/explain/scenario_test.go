@@ -55,7 +55,7 @@ type knows struct {
 func (k knows) not(what string) bool { return strings.Contains(k.lacks, what) }
 
 func scenarios() []scenario {
-	return slices.Concat(arriving(), isolated(), filtered(), tracked(), unrouted(), unfit(), broken())
+	return slices.Concat(arriving(), fromOutside(), isolated(), filtered(), tracked(), unrouted(), unfit(), broken())
 }
 
 // TestScenarios explains each, probes it at each level, and has the kernel try it.

@@ -15,7 +15,6 @@ func arriving() []scenario {
 		{name: "masquerade", from: "web", to: "192.0.2.1:80", verdict: api.Delivered, where: "host postrouting", rule: `"out"`, nat: "masquerade 172.20.0.2:49152 -> 192.0.2.10:49152"},
 		{name: "masquerade v6", from: "web", to: "[2001:db8::1]:80", verdict: api.Delivered, where: "host postrouting", nat: "masquerade [fd00::2]:49152 -> [2001:db8::10]:49152"},
 		{name: "echo", from: "web", to: "outside", verdict: api.Delivered, where: "host postrouting", nat: "masquerade 172.20.0.2 -> 192.0.2.10"},
-		{name: "published, from outside", from: "outside", to: "host:8080", verdict: api.Delivered, where: "host prerouting", nat: "dnat 192.0.2.10:8080 -> 172.20.0.2:80", unsent: true},
 		{name: "published, from the machine outside", from: "192.0.2.1", to: "192.0.2.10:8080", verdict: api.Delivered, nat: "dnat 192.0.2.10:8080 -> 172.20.0.2:80"},
 		{name: "published, v6", from: "2001:db8::1", to: "[2001:db8::10]:8080", verdict: api.Delivered, nat: "dnat [2001:db8::10]:8080 -> [fd00::2]:80"},
 		{name: "published, from the host", from: "host", to: "192.0.2.10:8080", verdict: api.Delivered, where: "host output", nat: "dnat 192.0.2.10:8080 -> 172.20.0.2:80"},

@@ -21,6 +21,7 @@ import (
 	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/sysctl"
 	"github.com/towpath/towpath/internal/machine"
+	"github.com/towpath/towpath/internal/ports"
 	"github.com/towpath/towpath/internal/testnet"
 	"golang.org/x/sys/unix"
 )
@@ -32,13 +33,14 @@ import (
 //	cell   172.20.2.0/24, internal         cage .2
 //	quiet  172.20.3.0/24, icc off          one .2, two .3
 //
-// web's port 80 is published at 8080. The host is 192.0.2.10 and 2001:db8::10,
+// web's port 80 is published at 8080, and others as published says. The host is 192.0.2.10 and 2001:db8::10,
 // the machine outside .1 and ::1. Port 80 is listened on everywhere.
 type world struct {
 	*testing.T
 	view   driver.View
 	spaces map[string]*testnet.NS
 	dir    string
+	holder holder
 }
 
 // openPort is listened on everywhere.
@@ -68,8 +70,10 @@ func newWorld(t *testing.T) *world {
 	}{{"web", "front", 2}, {"app", "front", 3}, {"db", "back", 2}, {"cage", "cell", 2}, {"one", "quiet", 2}, {"two", "quiet", 3}} {
 		w.connect(s.name, s.network, s.last)
 	}
-	pub := &api.Publication{Sandbox: "web", HostPort: 8080, Port: openPort, Count: 1, Proto: "tcp"}
-	w.view.Publications.Put(pub)
+	for _, p := range published() {
+		p.Sandbox, p.Count = "web", 1
+		w.view.Publications.Put(&p)
+	}
 	w.apply()
 	for name := range w.view.Networks { // bridges notice their ports in a work queue
 		w.spaces["host"].WaitUp(t, "tp-"+name)
@@ -77,7 +81,22 @@ func newWorld(t *testing.T) *world {
 	for _, ns := range w.spaces {
 		ns.ServeTCP(t, netip.AddrPortFrom(netip.IPv6Unspecified(), openPort))
 	}
+	for _, a := range []string{"172.20.0.2:53", "[fd00::2]:53"} {
+		w.spaces["web"].ServeUDP(t, netip.MustParseAddrPort(a))
+	}
 	return w
+}
+
+// published are the ports of web that are.
+func published() []api.Publication {
+	return []api.Publication{
+		{HostPort: 8080, Port: openPort, Proto: "tcp"},
+		{HostPort: 8053, Port: 53, Proto: "udp"},
+		{HostPort: 8081, Port: 81, Proto: "tcp"},
+		{HostPort: 8081, Port: 81, Proto: "udp"},
+		{HostPort: 8082, Port: openPort, Proto: "tcp", From: prefixes("203.0.113.0/24", "2001:db8:f::/48")},
+		{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8083, Port: openPort, Proto: "tcp"},
+	}
 }
 
 func prefixes(list ...string) []netip.Prefix {
@@ -144,10 +163,13 @@ func (w *world) connect(sandbox, network string, last int) {
 func (w *world) apply() {
 	w.Helper()
 	w.dir = w.runDir()
+	held := ports.New()
+	w.Cleanup(func() { held.Close() })
+	w.holder = holder{held, w.spaces["host"]}
 	var k *linux.Kernel
 	w.spaces["host"].Do(w, func() error {
 		var err error
-		k, err = linux.Open(linux.Config{RunDir: w.dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Pass: func(string) {}})
+		k, err = linux.Open(linux.Config{RunDir: w.dir, Ports: w.holder, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Pass: func(string) {}})
 		return err
 	})
 	w.Cleanup(func() { k.Close() })
@@ -194,7 +216,7 @@ func (w *world) look(ctx context.Context) (machine.Host, error) {
 
 func (w *world) looking() look.Config {
 	return look.Config{
-		Self: w.spaces["host"].F, RunDir: w.dir, Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Owners: true, Limits: look.DefaultLimits(),
+		Self: w.spaces["host"].F, RunDir: w.dir, Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Owners: true, Held: w.holder.find, Limits: look.DefaultLimits(),
 	}
 }
 

@@ -62,8 +62,8 @@ type foreign struct {
 	nat string
 	// says is part of the reason or the fix; to is whose the destination is.
 	says, whose string
-	// unsent: nobody can send it from here but the machine outside.
-	unsent bool
+	// alsoSent: the machine outside sends it, too.
+	alsoSent bool
 	// unsure: the explanation cannot know the end.
 	unsure bool
 }
@@ -83,8 +83,8 @@ func foreigners() []foreign {
 		{what: "the way out is let through", from: "web", to: "192.0.2.1:443", only: viaPodman, verdict: api.Answered, where: "host forward", author: "podman", rule: "accept"},
 		{what: "a port that is closed outside", from: "web", to: "192.0.2.1:444", verdict: api.Refused, unsure: true},
 		{what: "echo to outside", from: "web", to: "192.0.2.1", verdict: api.Answered},
-		{what: "published, from outside", from: "outside", to: inHost, only: viaDocker, verdict: api.Answered, where: "host prerouting", author: "docker", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web", unsent: true},
-		{what: "published, from outside", from: "outside", to: inHost, only: viaPodman, verdict: api.Answered, where: "host prerouting", author: "podman", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web", unsent: true},
+		{what: "published, from outside", from: "outside", to: inHost, only: viaDocker, verdict: api.Answered, where: "host prerouting", author: "docker", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web", alsoSent: true},
+		{what: "published, from outside", from: "outside", to: inHost, only: viaPodman, verdict: api.Answered, where: "host prerouting", author: "podman", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web", alsoSent: true},
 		{what: "published, from the host", from: "host", to: inHost, only: viaDocker, verdict: api.Answered, where: "host output", author: "docker", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web"},
 		{what: "published, from the host", from: "host", to: inHost, only: viaPodman, verdict: api.Answered, where: "host output", author: "podman", rule: `"DNAT"`, nat: "dnat 192.0.2.10:8080 -> 10.82.0.2:80", whose: "web"},
 		{what: "published, from the host's loopback", from: "host", to: "127.0.0.1:8080", verdict: api.Answered},
@@ -181,9 +181,8 @@ func (f foreign) check(t *testing.T, w *world, e engine) {
 		t.Fatal(err)
 	}
 	f.judge(t, e, expected)
-	if f.unsent {
+	if f.alsoSent {
 		f.judge(t, e, w.followed(t, c, netip.MustParseAddrPort(f.to)))
-		return
 	}
 	for _, level := range []api.PathLevel{"", api.LevelTaps} { // the best that this kernel has, and the least
 		p, err := c.Probe(t.Context(), api.ProbeQuery{PathQuery: q, Level: level})

@@ -35,6 +35,10 @@ func (e *UnsupportedError) Unwrap() error { return e.Err }
 // Is matches errors.ErrUnsupported.
 func (e *UnsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
+// MostBytes is how long a frame may be: it has to fit a page of 4096 bytes, with
+// the kernel's room before it and behind it.
+const MostBytes = 3072
+
 // Injector holds the program that passes frames on to the stack, until it is closed.
 type Injector struct{ fd int }
 

@@ -6,6 +6,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -50,22 +51,10 @@ func Run(ctx context.Context, c Config, q api.ProbeQuery) (api.Probe, error) {
 	if err != nil {
 		return api.Probe{}, err
 	}
-	if first.From.NS == "" {
-		return api.Probe{}, api.Errorf(api.Unsupported, "probe from outside: a packet cannot be put in at the uplink here, which needs XDP live frames").
-			WithFix("towpath explain %s %s tells the expected path; or probe from a sandbox or the host", q.From, q.To)
+	if err := check(q, first); err != nil {
+		return api.Probe{}, fmt.Errorf("probe %s to %s: %w", q.From, q.To, err)
 	}
-	small := shot(q, first, 0).SmallestSize()
-	switch {
-	case q.Size != 0 && q.Size < small:
-		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: the headers alone are %d bytes", q.From, q.To, small).WithFix("use --size %d, or leave it out", small)
-	case q.Size != 0 && q.Connect:
-		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: the first packet of a connection has the kernel's size", q.From, q.To).WithFix("leave --size or --connect out")
-	case first.Flow.Proto == "sctp":
-		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: cannot send sctp", q.From, q.To).WithFix("ask for tcp, udp or, without a port, ICMP; towpath explain knows sctp")
-	case q.Connect && first.Flow.Proto != "tcp":
-		return api.Probe{}, api.Errorf(api.Invalid, "probe %s to %s: only TCP makes connections", q.From, q.To).WithFix("give a port: %s:80", q.To)
-	}
-	r := &run{Config: c, q: q, files: map[string]*os.File{}}
+	r := &run{Config: c, q: q, space: first.From.NS, files: map[string]*os.File{}}
 	defer r.close()
 	p, err := r.run(ctx, first)
 	if err != nil {
@@ -74,27 +63,56 @@ func Run(ctx context.Context, c Config, q api.ProbeQuery) (api.Probe, error) {
 	return p, nil
 }
 
+// check refuses what makes no packet.
+func check(q api.ProbeQuery, first api.Path) error {
+	small := shot(q, first, 0).SmallestSize()
+	switch {
+	case q.Size != 0 && q.Size < small:
+		return api.Errorf(api.Invalid, "the headers alone are %d bytes", small).WithFix("use --size %d, or leave it out", small)
+	case q.Size != 0 && q.Connect:
+		return api.Errorf(api.Invalid, "the first packet of a connection has the kernel's size").WithFix("leave --size or --connect out")
+	case first.Flow.Proto == "sctp":
+		return api.Errorf(api.Invalid, "cannot send sctp").WithFix("ask for tcp, udp or, without a port, ICMP; towpath explain knows sctp")
+	case q.Connect && first.From.NS == "":
+		return api.Errorf(api.Invalid, "nobody outside can make a whole connection").WithFix("leave --connect out")
+	case q.Connect && first.Flow.Proto != "tcp":
+		return api.Errorf(api.Invalid, "only TCP makes connections").WithFix("give a port: %s:80", q.To)
+	}
+	return nil
+}
+
 // run is one probe.
 type run struct {
 	Config
 	q     api.ProbeQuery
+	space string // that sends, or where the packet comes in
 	files map[string]*os.File
 	level api.PathLevel // at which it is watched
+	// arrival is how the packet comes in from outside; nil: the space sends it.
+	arrival *arrival
 }
 
 func (r *run) close() {
+	if r.arrival != nil {
+		_ = r.arrival.xdp.Close()
+	}
 	for _, f := range r.files {
 		_ = f.Close()
 	}
 }
 
 func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
+	if r.space == "" {
+		r.space = machine.HostName
+		if err := r.comeIn(first); err != nil {
+			return api.Probe{}, err
+		}
+	}
 	watched, err := r.open(first)
 	if err != nil {
 		return api.Probe{}, err
 	}
-	from := r.files[first.From.NS]
-	mark, release, err := taps.Port(from, first.Flow.Dst.Is6())
+	mark, release, err := taps.Port(r.files[r.space], first.Flow.Dst.Is6())
 	if err != nil {
 		return api.Probe{}, err
 	}
@@ -115,6 +133,11 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 	defer s.Close() //nolint:errcheck // nothing of it is kept
 	release()
 	r.level = level
+	if r.arrival != nil {
+		if err := r.stop(ctx, s, shot(r.q, expected, mark), watched); err != nil {
+			return api.Probe{}, err
+		}
+	}
 	w, err := r.watch(ctx, s, expected, mark)
 	if err != nil {
 		return api.Probe{}, err
@@ -134,7 +157,7 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 // open opens the namespaces to watch: those of the expected path, the host, and
 // as many others as may be.
 func (r *run) open(p api.Path) ([]taps.Space, error) {
-	names := []string{p.From.NS}
+	names := []string{r.space}
 	for _, h := range p.Hops {
 		names = append(names, h.NS)
 	}
@@ -142,8 +165,8 @@ func (r *run) open(p api.Path) ([]taps.Space, error) {
 	for _, s := range out {
 		r.files[s.Name] = s.File
 	}
-	if err == nil && r.files[p.From.NS] == nil {
-		err = api.Errorf(api.Unavailable, "namespace %s cannot be opened", p.From.NS)
+	if err == nil && r.files[r.space] == nil {
+		err = api.Errorf(api.Unavailable, "namespace %s cannot be opened", r.space)
 	}
 	return out, err
 }
@@ -151,7 +174,7 @@ func (r *run) open(p api.Path) ([]taps.Space, error) {
 // watch sends the packet and hears of it until it has come to its end.
 func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mark trace.Mark) (trace.Watch, error) {
 	start := time.Now()
-	sent, err := taps.Send(r.files[expected.From.NS], shot(r.q, expected, mark))
+	sent, err := r.send(shot(r.q, expected, mark))
 	if err != nil {
 		return trace.Watch{}, err
 	}
@@ -160,7 +183,10 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mar
 	defer cancel()
 	var done time.Time
 	fill := func(w *trace.Watch) {
-		w.Machine, w.From, w.Mark, w.Start, w.Flow, w.Level = &r.Machine.Host, expected.From.NS, mark, start, expected.Flow, r.level
+		w.Machine, w.From, w.Mark, w.Start, w.Flow, w.Level = &r.Machine.Host, r.space, mark, start, expected.Flow, r.level
+		if r.arrival != nil {
+			w.Entry = r.entry()
+		}
 		if w.Got = sent.Got(); sent.Refusal != 0 {
 			w.Refusal = refusal(sent.Refusal)
 		}
@@ -173,7 +199,18 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mar
 		return !done.IsZero() && time.Since(done) > settling
 	})
 	fill(&w)
+	if r.arrival != nil {
+		err = errors.Join(err, r.cleanUp(context.WithoutCancel(ctx), w))
+	}
 	return w, err
+}
+
+// send sends the packet, or puts it in.
+func (r *run) send(o taps.Shot) (*taps.Sent, error) {
+	if r.arrival != nil {
+		return r.put(o)
+	}
+	return taps.Send(r.files[r.space], o)
 }
 
 // shot is the packet that is asked for.
@@ -183,6 +220,9 @@ func shot(q api.ProbeQuery, p api.Path, mark trace.Mark) taps.Shot {
 	}
 	if o.Proto == "icmpv6" {
 		o.Proto = "icmp"
+	}
+	if p.From.NS == "" {
+		o.Source = p.Flow.Src
 	}
 	return o
 }

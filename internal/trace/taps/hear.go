@@ -136,6 +136,7 @@ func (s *Session) rulings(t tap, b []byte) {
 				r.At, r.Space = time.Since(s.start), t.space
 				t.errorOf(&r, s.mark)
 				s.seen.Rulings = append(s.seen.Rulings, r)
+				s.stopped(t, r)
 			}
 		}
 		b = b[min((n+alignmentOfNlmsg-1)&^(alignmentOfNlmsg-1), len(b)):]

@@ -140,6 +140,10 @@ func (o Shot) SmallestSize() int {
 // filling is what the packet carries, so that it has its size.
 func (o Shot) filling() []byte { return make([]byte, max(o.Size-o.SmallestSize(), 0)) }
 
+// Put is a packet that has come in by a link, put there by somebody else: who has
+// sent it is outside, and no socket gets the answer.
+func Put(o Shot) *Sent { return &Sent{Src: o.Source, shot: o, got: true} }
+
 // Send sends one packet.
 func Send(ns *os.File, o Shot) (*Sent, error) {
 	s := &Sent{shot: o}
@@ -278,16 +282,11 @@ const synLength = 24
 // syn is a SYN.
 func syn(src netip.Addr, o Shot) []byte {
 	b := append(make([]byte, synLength), o.filling()...)
-	port, dst := uint16(o.Mark), o.Dst
-	binary.BigEndian.PutUint16(b, port)
-	binary.BigEndian.PutUint16(b[2:], dst.Port())
-	binary.BigEndian.PutUint32(b[4:], uint32(port)<<16|uint32(dst.Port()))
-	b[12], b[13] = 6<<4, 0x02
+	o.segment(b, 0, synLength/4, 0x02)
 	binary.BigEndian.PutUint16(b[14:], 64240)
 	copy(b[20:], []byte{2, 4, 0x05, 0xb4})
-	pseudo := append(src.AsSlice(), dst.Addr().AsSlice()...)
-	pseudo = binary.BigEndian.AppendUint16(append(pseudo, 0, unix.IPPROTO_TCP), uint16(len(b)))
-	binary.BigEndian.PutUint16(b[16:], checksum(append(pseudo, b...)))
+	o.Source = src
+	binary.BigEndian.PutUint16(b[16:], o.checksum(unix.IPPROTO_TCP, b))
 	return b
 }
 

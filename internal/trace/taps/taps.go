@@ -41,11 +41,18 @@ const (
 type Session struct {
 	mark  trace.Mark
 	taps  []tap
-	armed []*nft.Conn
+	armed []armedSpace
 	start time.Time
 	heard time.Duration
 	seen  trace.Watch
 	buf   []byte
+}
+
+// armedSpace is a namespace whose packet filter was made to tell, and the table
+// that does it.
+type armedSpace struct {
+	conn        *nft.Conn
+	space, name string
 }
 
 // tap is a socket that something is heard by.
@@ -118,7 +125,7 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) 
 		if err != nil {
 			return err
 		}
-		s.taps = append(s.taps, tap{fd: fd, space: sp.Name, errors: map[uint32]bool{}})
+		s.taps = append(s.taps, tap{fd: fd, space: sp.Name, links: sp.Links, errors: map[uint32]bool{}})
 		return nil
 	})
 	if err != nil {
@@ -131,8 +138,8 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) 
 	if err != nil {
 		return err
 	}
-	s.armed = append(s.armed, c)
 	name, err := arm(ctx, c, sp.Links, proto, s.mark)
+	s.armed = append(s.armed, armedSpace{c, sp.Name, name})
 	s.taps[len(s.taps)-1].table = name
 	return err
 }
@@ -150,8 +157,8 @@ func (s *Session) Close() error {
 			errs = append(errs, unix.Close(t.fd))
 		}
 	}
-	for _, c := range s.armed {
-		errs = append(errs, c.Close())
+	for _, a := range s.armed {
+		errs = append(errs, a.conn.Close())
 	}
 	s.taps, s.armed = nil, nil
 	return errors.Join(errs...)

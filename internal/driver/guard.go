@@ -14,8 +14,10 @@ import (
 
 // What a container sends is checked where it enters the host: a chain of family
 // netdev, hooked to the host's end of its pair, before the bridge. It is one flat
-// chain a network, with the commonest packet first: jumps and chains a protocol
-// cost three times as much. One a network and not one for all, because the
+// chain a network, with the commonest packets first: jumps and chains a protocol
+// cost three times as much. Their two rules load the source MAC address as bytes
+// 6 to 11 of the frame, because where it has its name two more expressions ask
+// whether the link is Ethernet, which ends of pairs are. One a network and not one for all, because the
 // kernel writes a chain with all its hooks into one netlink message of at most
 // 32 KB, some 1 600 links, and a bridge has 1 023 ports at most.
 //

@@ -43,7 +43,7 @@ func (k *Kernel) probeFlags() (string, error) {
 // ownFamilies are the families in which a namespace may have a table of ours.
 func ownFamilies(ns string) []rules.Family {
 	if ns == kernel.Host {
-		return []rules.Family{rules.FamilyInet, rules.FamilyNetdev}
+		return []rules.Family{rules.FamilyInet, rules.FamilyIP, rules.FamilyNetdev}
 	}
 	return []rules.Family{rules.FamilyNetdev}
 }

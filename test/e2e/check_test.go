@@ -48,7 +48,8 @@ func (w *world) checkOnly() string {
 	// Where the kernel has table flags a start takes the table over, whose owner
 	// went with the daemon before; so did its sockets.
 	return strings.NewReplacer(
-		"~ host: table inet towpath flags owner,persist\n", "", "~ host: table netdev towpath flags owner,persist\n", "",
+		"~ host: table inet towpath flags owner,persist\n", "", "~ host: table ip towpath flags owner,persist\n", "",
+		"~ host: table netdev towpath flags owner,persist\n", "",
 		"+ web: socket udp,tcp 127.0.0.11:40053\n", "",
 	).Replace(r.stdout)
 }

@@ -45,7 +45,7 @@ func TestPlanIsWhatNftLists(t *testing.T) {
 func (w *world) sameTable(when string) {
 	w.Helper()
 	plan := w.must("plan")
-	for family, chain := range map[string]string{"inet": "chain forward", "netdev": "chain guard_towpath0"} {
+	for family, chain := range map[string]string{"inet": "chain forward", "ip": "chain martian", "netdev": "chain guard_towpath0"} {
 		listed, err := w.host.Output(w.Context(), "nft", "-s", "list", "table", family, "towpath")
 		if err != nil {
 			w.Fatal(err)

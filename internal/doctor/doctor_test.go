@@ -108,33 +108,6 @@ func (in *Input) host() *machine.Space { return &in.Machine.Spaces[0] }
 
 func (in *Input) web() *machine.Space { return &in.Machine.Spaces[1] }
 
-// old is a table as iptables-legacy has it.
-func old(t *testing.T, text string) []nft.TableDef {
-	o := table(t, text)
-	o.Name = nft.LegacyTable + o.Name
-	return []nft.TableDef{o}
-}
-
-// TestLegacyTables: tables of iptables-legacy that do nothing are no finding, and
-// rules in them are the rules of whoever made them.
-func TestLegacyTables(t *testing.T) {
-	in := healthy(t)
-	in.host().Legacy = old(t, "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy accept;\n }\n}")
-	in.host().Legacy = append(in.host().Legacy, old(t, "table ip nat {\n chain POSTROUTING {\n type nat hook postrouting priority srcnat; policy accept;\n ip saddr 172.18.0.0/16 masquerade\n }\n chain DOCKER {\n tcp dport 8080 dnat to 172.18.0.2:80\n }\n}")...)
-	in.host().Tables = nil
-	for _, f := range Examine(in).Findings {
-		t.Errorf("%s: %s", f.Check, f.Summary)
-	}
-	in.host().Legacy = append(in.host().Legacy, old(t, "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n }\n}")...)
-	found := Examine(in).Findings
-	i := slices.IndexFunc(found, func(f api.Finding) bool { return f.Check == "forward-drop" })
-	if i < 0 || found[i].Summary != "what leaves network shop is dropped by the policy of chain ip legacy:filter FORWARD (user)" ||
-		!strings.HasPrefix(found[i].Fix, "by hand: iptables-legacy -t filter -I FORWARD -i br-0123456789ab -j ACCEPT") ||
-		found[i].Evidence[0].Where != "iptables-legacy -t filter -nvL FORWARD --line-numbers" {
-		t.Errorf("of a policy: %+v", found)
-	}
-}
-
 func TestHealthy(t *testing.T) {
 	d := Examine(healthy(t))
 	for _, f := range d.Findings {

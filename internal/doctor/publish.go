@@ -67,8 +67,14 @@ func checkPublished(e *exam) {
 	}
 }
 
-// deaf tells of a port behind which nothing listens.
+// deaf tells of a port behind which nothing listens; of one that is published in
+// both families once, where neither is heard.
 func (e *exam) deaf(p topology.Published, to *machine.Space) {
+	twin, listens := e.otherFamily(p)
+	both := twin.To.IsValid() && !listens && e.holder(twin.To.Addr()) == to
+	if both && p.To.Addr().Is6() {
+		return
+	}
 	i := slices.IndexFunc(to.Listeners, func(l machine.Listener) bool {
 		return l.Proto == p.Proto && l.Port == p.To.Port() && l.Addr.IsLoopback()
 	})
@@ -82,25 +88,35 @@ func (e *exam) deaf(p topology.Published, to *machine.Space) {
 		}, e.enter(to, "ss -ln"), fmt.Sprintf("%s %s", l.Proto, netip.AddrPortFrom(l.Addr, l.Port)), where(p), fmt.Sprintf("leads to %s", p.To))
 		return
 	}
+	at := p.To.String()
+	if both {
+		at += " or " + twin.To.String()
+	}
 	f := api.Finding{
-		Severity: api.Risk, Summary: fmt.Sprintf("published port %s: nothing listens at %s in %s", port(p), p.To, e.title(to)),
+		Severity: api.Risk, Summary: fmt.Sprintf("published port %s: nothing listens at %s in %s", port(p), at, e.title(to)),
 		Consequence: "clients are refused", Fix: "start the program, or " + e.unpublish(p),
 	}
-	if e.otherFamily(p) {
+	if listens {
 		f.Severity, f.Summary = api.Remark, f.Summary+", and over the other family something does"
 		f.Consequence = "clients of this family are refused, and most try the other"
 	}
-	e.find(f, e.enter(to, "ss -ln"), fmt.Sprintf("no %s socket at port %d", p.Proto, p.To.Port()), where(p), fmt.Sprintf("leads to %s", p.To))
+	e.find(f, e.enter(to, "ss -ln"), fmt.Sprintf("no %s socket at port %d", p.Proto, p.To.Port()), where(p), fmt.Sprintf("leads to %s", at))
 }
 
-// otherFamily reports whether a port is published over the other family too, and
-// somebody listens there.
-func (e *exam) otherFamily(p topology.Published) bool {
-	return slices.ContainsFunc(e.single(), func(o topology.Published) bool {
+// otherFamily finds a port that is published over the other family too, and
+// whether somebody listens there.
+func (e *exam) otherFamily(p topology.Published) (twin topology.Published, listens bool) {
+	for _, o := range e.single() {
+		if o.First != p.First || o.Proto != p.Proto || o.To.Addr().Is4() == p.To.Addr().Is4() || o.Addr.IsValid() != p.Addr.IsValid() {
+			continue
+		}
 		to := e.holder(o.To.Addr())
-		return o.First == p.First && o.Proto == p.Proto && o.To.Addr().Is4() != p.To.Addr().Is4() &&
-			to != nil && to.Listeners != nil && topology.Listens(to, o.Proto, o.To)
-	})
+		if to != nil && to.Listeners != nil && topology.Listens(to, o.Proto, o.To) {
+			return o, true
+		}
+		twin = o
+	}
+	return twin, false
 }
 
 func (e *exam) unpublish(p topology.Published) string {

@@ -53,13 +53,13 @@ func (c *chart) dotOutside(b *strings.Builder) {
 	for _, d := range uplinks {
 		fmt.Fprintf(b, "\toutside -- %s;\n", nodeDOT(api.MapEnd{Namespace: hostID, Device: d.Name}))
 	}
-	for _, p := range c.Publications {
+	for _, p := range c.ports {
 		s := c.spaces[p.Namespace]
 		if s == nil || len(s.Devices) == 0 || len(uplinks) == 0 {
 			continue
 		}
 		fmt.Fprintf(b, "\toutside -- %s [dir=forward, style=dotted, label=%s];\n",
-			nodeDOT(api.MapEnd{Namespace: s.ID, Device: s.Devices[0].Name}), quoteDOT(portWords(p)))
+			nodeDOT(api.MapEnd{Namespace: s.ID, Device: s.Devices[0].Name}), quoteDOT(portWords(p.MapPublication)))
 	}
 }
 

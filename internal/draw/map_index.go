@@ -21,10 +21,39 @@ type chart struct {
 	published map[string][]string
 	// on counts the networks a namespace is on.
 	on map[string]int
+	// ports are the published ports as people count them.
+	ports []port
 }
 
+// port is a publication that may be one of both families.
+type port struct {
+	api.MapPublication
+	to []netip.AddrPort
+}
+
+// ports makes one of publications that differ in nothing but the family.
+func ports(all []api.MapPublication) []port {
+	var out []port
+	for _, p := range all {
+		i := slices.IndexFunc(out, func(o port) bool {
+			return len(o.to) == 1 && !o.HostIP.IsValid() && !p.HostIP.IsValid() && o.HostPort == p.HostPort && o.Proto == p.Proto &&
+				o.Namespace != "" && o.Namespace == p.Namespace && o.Author == p.Author && silent(o.MapPublication) == silent(p) &&
+				o.To.Port() == p.To.Port() && o.To.Addr().Is4() != p.To.Addr().Is4()
+		})
+		if i >= 0 {
+			out[i].to = append(out[i].to, p.To)
+			continue
+		}
+		out = append(out, port{p, []netip.AddrPort{p.To}})
+	}
+	return out
+}
+
+// silent reports whether it is known that nobody listens there.
+func silent(p api.MapPublication) bool { return p.Listening != nil && !*p.Listening }
+
 func newChart(m api.Map) *chart {
-	c := &chart{Map: m, spaces: map[string]*api.MapNamespace{}, published: map[string][]string{}, on: map[string]int{}}
+	c := &chart{Map: m, spaces: map[string]*api.MapNamespace{}, published: map[string][]string{}, on: map[string]int{}, ports: ports(m.Publications)}
 	for i := range m.Namespaces {
 		c.spaces[m.Namespaces[i].ID] = &m.Namespaces[i]
 	}
@@ -130,7 +159,7 @@ func (c *chart) counts() string {
 		}
 	}
 	parts := []string{count(len(c.Networks), "network", "networks"), count(holders, "namespace", "namespaces")}
-	if n := len(c.Publications); n > 0 {
+	if n := len(c.ports); n > 0 {
 		parts = append(parts, count(n, "published port", "published ports"))
 	}
 	if n := len(c.Talks); n > 0 {

@@ -307,12 +307,12 @@ func (v *mapSVG) lists(y float64) float64 {
 		*y += spacing
 	}
 	var ports, talks []string
-	for i, p := range v.Publications {
+	for i, p := range v.ports {
 		if i == mapTalks {
-			ports = append(ports, fmt.Sprintf("and %d more", len(v.Publications)-mapTalks))
+			ports = append(ports, fmt.Sprintf("and %d more", len(v.ports)-mapTalks))
 			break
 		}
-		ports = append(ports, join(hostSide(p)+" -> "+v.target(p), listening(p), by(p.Author)))
+		ports = append(ports, join(hostSide(p.MapPublication)+" -> "+v.target(p), listening(p), by(p.Author)))
 	}
 	for i, t := range v.ranked() {
 		if i == mapTalks {

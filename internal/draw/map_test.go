@@ -68,6 +68,7 @@ func small() api.Map {
 		},
 		Publications: []api.MapPublication{
 			{HostPort: "8080", Proto: "tcp", To: netip.MustParseAddrPort("172.20.0.2:80"), Namespace: "web", Listening: &yes, Author: "towpath"},
+			{HostPort: "8080", Proto: "tcp", To: netip.MustParseAddrPort("[fd00::2]:80"), Namespace: "web", Listening: &yes, Author: "towpath"},
 			{HostIP: netip.MustParseAddr("::1"), HostPort: "53", Proto: "udp", To: netip.MustParseAddrPort("172.20.0.2:53"), Namespace: "web", Listening: &no, Author: "towpath"},
 			{HostPort: "7000-7002", Proto: "tcp", To: netip.AddrPortFrom(netip.MustParseAddr("172.17.0.9"), 0), Author: "docker"},
 		},

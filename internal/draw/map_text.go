@@ -32,10 +32,10 @@ func MapText(w io.Writer, m api.Map) error {
 			t.add(1, s.Owner, devicesWords(s))
 		}
 	}
-	if len(m.Publications) > 0 {
+	if len(c.ports) > 0 {
 		t.add(0, "published ports", "")
-		for _, p := range m.Publications {
-			t.add(1, hostSide(p), join("-> "+c.target(p), listening(p), by(p.Author)))
+		for _, p := range c.ports {
+			t.add(1, hostSide(p.MapPublication), join("-> "+c.target(p), listening(p), by(p.Author)))
 		}
 	}
 	c.textTalks(t)
@@ -124,19 +124,24 @@ func (c *chart) leadsTo(d api.MapDevice) string {
 	return ""
 }
 
-func (c *chart) target(p api.MapPublication) string {
-	to := p.To.Addr().String()
-	if p.To.Port() != 0 {
-		to = p.To.String()
+func (c *chart) target(p port) string {
+	var words []string
+	for _, a := range p.to {
+		if a.Port() == 0 {
+			words = append(words, a.Addr().String())
+			continue
+		}
+		words = append(words, a.String())
 	}
+	to := strings.Join(words, ", ")
 	if p.Namespace == "" {
 		return to + ", an address that nobody has"
 	}
 	return c.owner(p.Namespace) + " " + to
 }
 
-func listening(p api.MapPublication) string {
-	if p.Listening != nil && !*p.Listening {
+func listening(p port) string {
+	if silent(p.MapPublication) {
 		return "nothing listens there"
 	}
 	return ""

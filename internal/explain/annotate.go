@@ -10,8 +10,8 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/author"
 	"github.com/towpath/towpath/internal/machine"
-	"github.com/towpath/towpath/internal/nft"
 	"github.com/towpath/towpath/internal/owner"
+	"github.com/towpath/towpath/internal/walk"
 )
 
 // annotate adds to a path what people call things: whose rules and namespaces
@@ -21,7 +21,7 @@ func (m *Machine) annotate(path *api.Path, p *planned) {
 		h := &path.Hops[i]
 		h.Owner = m.owner(h.NS)
 		if h.Rule != nil {
-			h.Rule.Author = m.author(h.NS, h.Rule)
+			h.Rule.Author = walk.Author(m.Host.Space(h.NS), h.Rule)
 			if h.Rule.Object = m.object(h); h.Rule.Author != author.Towpath {
 				h.Rule.Object = m.apart(h)
 			}
@@ -69,27 +69,6 @@ func (m *Machine) owner(space string) string {
 		return ""
 	}
 	return o.String()
-}
-
-// author says which program wrote a rule.
-func (m *Machine) author(space string, r *api.Rule) string {
-	known := author.Rule{Table: r.Table, Chain: r.Chain, Comment: r.Comment, Text: r.Text, Policy: r.Text == "" && r.Handle == 0}
-	for _, t := range m.tables(space) {
-		if t.Name != r.Table || t.Family.String() != r.Family {
-			continue
-		}
-		for _, c := range t.Chains {
-			known.Chains = append(known.Chains, c.Name)
-		}
-	}
-	return author.Of(known)
-}
-
-func (m *Machine) tables(space string) []nft.TableDef {
-	if s := m.Host.Space(space); s != nil {
-		return s.Filters()
-	}
-	return nil
 }
 
 // object says what one of Towpath's rules was made for.

@@ -6,10 +6,14 @@ package reach
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/machine"
@@ -42,6 +46,7 @@ func Table(ctx context.Context, h *machine.Host, names *owner.Names, ask Ask) (a
 	if t.walker, err = walk.New(*h); err != nil {
 		return api.Reach{}, fmt.Errorf("prepare walk: %w", err)
 	}
+	t.namePorts()
 	questions := t.questions()
 	walks := 0
 	for _, q := range questions {
@@ -51,15 +56,33 @@ func Table(ctx context.Context, h *machine.Host, names *owner.Names, ask Ask) (a
 		return api.Reach{}, api.Errorf(api.Invalid, "%d packets would have to be followed, and %d is the limit", walks, maxWalks).
 			WithFix("ask for less, with --from NAME or --to NAME")
 	}
-	for _, q := range questions {
-		if err := ctx.Err(); err != nil {
-			return api.Reach{}, err
-		}
-		if err := t.answer(q); err != nil {
-			return api.Reach{}, err
-		}
+	t.out.Walks = walks
+	rows, err := t.answers(ctx, questions)
+	if err != nil {
+		return api.Reach{}, err
 	}
+	t.out.Rows = append(t.out.Rows, rows...)
 	return t.out, nil
+}
+
+// answers follows the packets of all questions, on all processors.
+func (t *table) answers(ctx context.Context, questions []question) ([]api.ReachRow, error) {
+	rows, errs := make([][]api.ReachRow, len(questions)), make([]error, runtime.GOMAXPROCS(0))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() {
+			for errs[i] == nil {
+				at := int(next.Add(1)) - 1
+				if errs[i] = ctx.Err(); at >= len(questions) || errs[i] != nil {
+					return
+				}
+				rows[at], errs[i] = t.answer(questions[at])
+			}
+		})
+	}
+	all.Wait()
+	return slices.Concat(rows...), errors.Join(errs...)
 }
 
 // table is one table in the making.
@@ -68,6 +91,7 @@ type table struct {
 	ids    map[string]string
 	ask    Ask
 	walker *walk.Walker
+	named  map[uint16]bool // ports that rules name; nil: too many
 	out    api.Reach
 }
 
@@ -296,8 +320,8 @@ func (t *table) toOutside(from question) []question {
 	return out
 }
 
-// answer follows the packets of a question, and adds a row for each fate.
-func (t *table) answer(q question) error {
+// answer follows the packets of a question: a row for each fate.
+func (t *table) answer(q question) ([]api.ReachRow, error) {
 	type fate struct {
 		verdict api.Verdict
 		reason  string
@@ -313,9 +337,8 @@ func (t *table) answer(q question) error {
 		}
 		p, err := t.walker.Walk(ask)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t.out.Walks++
 		if p.Verdict == api.Refused {
 			p.Reason = "nothing listens" // the walk names the port, which is another in each class
 		}
@@ -325,15 +348,31 @@ func (t *table) answer(q question) error {
 		}
 		if rows[f] == nil {
 			row := q.row
-			row.Verdict, row.Reason, row.Rule = p.Verdict, p.Reason, p.Culprit
+			row.Verdict, row.Reason, row.Rule = p.Verdict, p.Reason, t.credited(p)
 			row.Reaches = (p.Verdict == api.Delivered || p.Verdict == api.Refused) && !strings.Contains(p.Reason, "does not come back")
 			rows[f], order = &row, append(order, f)
 		}
 		packets[f] = append(packets[f], c)
 	}
+	var out []api.ReachRow
 	for _, f := range order {
 		rows[f].Packets = words(packets[f])
-		t.out.Rows = append(t.out.Rows, *rows[f])
+		out = append(out, *rows[f])
 	}
-	return nil
+	return out, nil
+}
+
+// credited is the rule that decided, with who wrote it.
+func (t *table) credited(p api.Path) *api.Rule {
+	if p.Culprit == nil {
+		return nil
+	}
+	r := *p.Culprit
+	for _, h := range slices.Backward(p.Hops) {
+		if h.Rule != nil && *h.Rule == *p.Culprit {
+			r.Author = walk.Author(t.h.Space(h.NS), &r)
+			break
+		}
+	}
+	return &r
 }

@@ -95,7 +95,7 @@ func lines(r api.Reach) []string {
 	for _, row := range r.Rows {
 		rule := ""
 		if row.Rule != nil {
-			rule = " [" + row.Rule.Chain + " " + row.Rule.Comment + "]"
+			rule = " [" + row.Rule.Chain + " by " + row.Rule.Author + "]"
 		}
 		port := ""
 		if row.Port != 0 {
@@ -114,13 +114,13 @@ func TestTable(t *testing.T) {
 	}
 	got := lines(r)
 	for _, want := range []string{
-		"web -> db 172.20.1.2 icmp; tcp 1-5431,5433-65535; udp: dropped false [fwd ]",
+		"web -> db 172.20.1.2 icmp; tcp 1-5431,5433-65535; udp: dropped false [fwd by user]",
 		"web -> db 172.20.1.2 tcp 5432: delivered true",
-		"db -> web 172.20.0.2 icmp; tcp; udp: dropped false [fwd ]",
+		"db -> web 172.20.0.2 icmp; tcp; udp: dropped false [fwd by user]",
 		"web -> outside 198.51.100.1 icmp; tcp; udp: delivered true",
-		"db -> outside 198.51.100.1 icmp; tcp; udp: dropped false [fwd ]",
+		"db -> outside 198.51.100.1 icmp; tcp; udp: dropped false [fwd by user]",
 		"outside -> web 192.0.2.10:8080 tcp 8080: delivered true",
-		"outside -> db 172.20.1.2 icmp; tcp; udp: dropped false [fwd ]",
+		"outside -> db 172.20.1.2 icmp; tcp; udp: dropped false [fwd by user]",
 		"host -> web 172.20.0.2 icmp; tcp 80: delivered true",
 		"db -> web 192.0.2.10:8080 tcp 8080: delivered true",
 	} {
@@ -135,9 +135,9 @@ func TestTable(t *testing.T) {
 
 // TestTableIsWhole: every port is in some class, once.
 func TestTableIsWhole(t *testing.T) {
-	h, names := world(t)
+	h, _ := world(t)
 	t1 := &table{h: h, ids: map[string]string{}, ask: Ask{}}
-	_ = names
+	t1.namePorts()
 	next := map[string]int{"tcp": 1, "udp": 1}
 	for _, c := range t1.classes(h.Space("db")) {
 		if c.proto == "icmp" {
@@ -147,6 +147,9 @@ func TestTableIsWhole(t *testing.T) {
 			t.Errorf("%+v, the class before ended at %d", c, next[c.proto]-1)
 		}
 		next[c.proto] = int(c.last) + 1
+	}
+	if !slices.Contains(t1.classes(h.Space("db")), class{"tcp", 8080, 8080}) {
+		t.Error("a port that a rule names is no class of its own")
 	}
 	if next["tcp"] != 65536 || next["udp"] != 65536 {
 		t.Errorf("ends: %v", next)
@@ -159,7 +162,7 @@ func TestAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"web -> db 172.20.1.2 tcp 5432: delivered true", "web -> db 172.20.1.2 udp 5432: dropped false [fwd ]"}
+	want := []string{"web -> db 172.20.1.2 tcp 5432: delivered true", "web -> db 172.20.1.2 udp 5432: dropped false [fwd by user]"}
 	if got := lines(r); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

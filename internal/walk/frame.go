@@ -57,14 +57,12 @@ func (w *Walker) WalkFrame(f Frame) (path api.Path, reached string, err error) {
 
 // holder finds who has a MAC address, of those that a link leads to.
 func (r *run) holder(at *space, l *machine.Link, mac string) (station, bool) {
-	var to station
-	r.w.search(at, l, false, func(s station) bool {
+	for _, s := range r.w.search(at, l, false) {
 		if s.mac() == mac {
-			to = s
+			return s, true
 		}
-		return to.link != nil
-	})
-	return to, to.link != nil
+	}
+	return station{}, false
 }
 
 // packet is what is in the frame.

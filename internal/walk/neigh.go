@@ -12,58 +12,76 @@ import (
 	"github.com/towpath/towpath/internal/nft"
 )
 
-// flood goes where a broadcast goes, and visits each link that takes frames for
-// itself, until visit says that it has seen enough.
+// origin is where a flood begins.
+type origin struct {
+	link     *machine.Link
+	isolated bool
+}
+
+// flood goes where a broadcast goes, and finds each link that takes frames for
+// itself.
 type flood struct {
 	w     *Walker
 	seen  map[*machine.Link]bool
-	visit func(station) bool
+	found []station
 	// isolated: ports that are isolated from each other end it. They do not end
 	// a search for the port that leads to somebody.
 	isolated bool
 }
 
-func (f *flood) put(at *space, l *machine.Link) bool {
+func (f *flood) put(at *space, l *machine.Link) {
 	switch {
 	case !l.Up:
-		return false
+		return
 	case stranger(l):
-		return f.visit(station{at, l})
+		f.found = append(f.found, station{at, l})
+		return
 	case l.Type == "bridge":
-		return f.bridge(at, l, nil)
+		f.bridge(at, l, nil)
+		return
 	}
 	far := f.w.spaces[l.PeerNS]
 	if far == nil || !far.up(l.Peer) || f.seen[far.links[l.Peer]] {
-		return false
+		return
 	}
 	peer := far.links[l.Peer]
 	f.seen[peer] = true
 	b := far.links[peer.Master]
 	switch {
 	case b == nil:
-		return f.visit(station{far, peer})
-	case !b.Up:
-		return false
+		f.found = append(f.found, station{far, peer})
+	case b.Up:
+		f.found = append(f.found, station{far, b})
+		f.bridge(far, b, peer)
 	}
-	return f.visit(station{far, b}) || f.bridge(far, b, peer)
 }
 
 // bridge floods the ports of a bridge but the one a frame came in by.
-func (f *flood) bridge(at *space, b, in *machine.Link) bool {
+func (f *flood) bridge(at *space, b, in *machine.Link) {
 	for i := range at.Links {
 		p := &at.Links[i]
 		kept := f.isolated && in != nil && in.Isolated && p.Isolated
-		if p.Master == b.Name && p != in && !kept && f.put(at, p) {
-			return true
+		if p.Master == b.Name && p != in && !kept {
+			f.put(at, p)
 		}
 	}
-	return false
 }
 
 // search is a flood by one link.
-func (w *Walker) search(at *space, l *machine.Link, isolated bool, visit func(station) bool) bool {
-	f := flood{w: w, seen: map[*machine.Link]bool{}, visit: visit, isolated: isolated}
-	return f.put(at, l)
+func (w *Walker) search(at *space, l *machine.Link, isolated bool) []station {
+	from := origin{l, isolated}
+	w.mu.Lock()
+	found, known := w.stations[from]
+	w.mu.Unlock()
+	if known {
+		return found
+	}
+	f := flood{w: w, seen: map[*machine.Link]bool{}, isolated: isolated}
+	f.put(at, l)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stations[from] = f.found
+	return f.found
 }
 
 // portTo is the port of a bridge behind which a station is: where an entry of
@@ -76,7 +94,7 @@ func (w *Walker) portTo(at *space, b, in *machine.Link, to station) *machine.Lin
 		}
 	}
 	leads := func(p *machine.Link) bool {
-		return p.Master == b.Name && w.search(at, p, false, func(s station) bool { return s == to })
+		return p.Master == b.Name && slices.Contains(w.search(at, p, false), to)
 	}
 	for i := range at.Links {
 		if p := &at.Links[i]; p != in && leads(p) {
@@ -99,7 +117,7 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 	var found []station
 	var unknown station
 	silent := "" // why who has the address does not answer
-	r.w.search(at, l, mac == "", func(s station) bool {
+	for _, s := range r.w.search(at, l, mac == "") {
 		switch {
 		case stranger(s.link):
 			unknown = s
@@ -108,8 +126,7 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		case mac != "" && s.link.MAC == mac, mac == "" && s.answersFor(next):
 			found = append(found, s)
 		}
-		return false
-	})
+	}
 	known, isKnown := r.learned[acquaintance{l, next}]
 	switch {
 	case isKnown:

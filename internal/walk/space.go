@@ -6,18 +6,23 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/nft"
 )
 
-// Walker is a Host made ready for walks. It does not change, and may be used
-// by several goroutines.
-type Walker struct{ spaces map[string]*space }
+// Walker is a Host made ready for walks. It may be used by several goroutines.
+type Walker struct {
+	spaces map[string]*space
+	// stations are where floods have gone, which is the same for all packets.
+	mu       sync.Mutex
+	stations map[origin][]station
+}
 
 // New makes a Walker. The Host must not change afterwards.
 func New(h machine.Host) (*Walker, error) {
-	w := &Walker{spaces: map[string]*space{}}
+	w := &Walker{spaces: map[string]*space{}, stations: map[origin][]station{}}
 	for i := range h.Spaces {
 		s := newSpace(&h.Spaces[i])
 		if w.spaces[s.Name] != nil {

@@ -79,7 +79,7 @@ func packetWord(f api.Flow) string {
 	case "sctp":
 		return "sctp init"
 	case "icmp", "icmpv6":
-		return f.Proto + " echo request"
+		return f.Proto + " " + icmpWord(f)
 	}
 	return f.Proto
 }

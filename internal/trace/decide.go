@@ -171,6 +171,8 @@ func (j *join) decide() {
 		if drop != nil {
 			p.Reason += ", for " + drop.words()
 		}
+	case back != nil && j.unasked(back):
+		p.Verdict, p.Reason = api.Dropped, fmt.Sprintf("its answer does not come back: it leaves by %s of %s as %s, which was not asked", back.Link, back.Space, flowText(back.Flow))
 	case back != nil && back.Quoted != nil:
 		j.failed(*back, stopped, drop)
 	case back != nil && back.TCP&flagRST != 0 && stopped != nil && stopped.Action == "reject":
@@ -239,6 +241,13 @@ func (j *join) back() *Sighting {
 		}
 	}
 	return nil
+}
+
+// unasked reports whether an answer was stopped that is none to who sent the
+// packet: it leaves with another address than was asked.
+func (j *join) unasked(s *Sighting) bool {
+	f, q := s.Flow, j.Flow
+	return s.Stopped && s.Quoted == nil && (f.Src != q.Dst || f.Dst != q.Src || f.Sport != q.Dport || f.Dport != q.Sport)
 }
 
 // local reports whether the packet goes over the loopback of the sender.

@@ -118,6 +118,9 @@ func (j *join) sort() {
 // folded reports whether a sighting is told by another: a bridge takes in what
 // its port took in, and what is sent by the bridge leaves by a port too.
 func (j *join) folded(s Sighting) bool {
+	if e := j.Entry; e != nil && s.Space == e.Space && s.Link == e.Link {
+		return false // it came in there, and by no port
+	}
 	l := j.link(s.Space, s.Link)
 	return l != nil && (l.Type == "bridge" && !s.Out || l.Type == "loopback" && !s.Out)
 }

@@ -104,6 +104,9 @@ type Kernel struct {
 	foreseen *foreseen // while somebody said what is coming
 	passing  atomic.Bool
 
+	rtBuffers  rt.Buffers
+	nftBuffers nft.Buffers
+
 	mu      sync.Mutex
 	offered map[uint64]*os.File        // namespaces to adopt, by cookie
 	nsids   map[int]string             // sandboxes by the id the host's namespace knows them under
@@ -216,13 +219,14 @@ func (k *Kernel) Adopt(f *os.File) (uint64, error) {
 // space is one namespace opened for the length of a pass. Handles cost
 // descriptors, and one that stays open would keep its namespace alive.
 type space struct {
-	file  *os.File
-	rt    *rt.Conn
-	nft   *nft.Conn   // nil: not opened yet
-	news  *rt.Monitor // of IPv6 addresses; nil: not opened yet, or taken
-	err   error
-	index map[string]int          // of links, as far as known
-	conf6 map[string]*rt.IPv6Conf // of links that were read
+	file    *os.File
+	rt      *rt.Conn
+	nft     *nft.Conn    // nil: not opened yet
+	buffers *nft.Buffers // for when it is
+	news    *rt.Monitor  // of IPv6 addresses; nil: not opened yet, or taken
+	err     error
+	index   map[string]int          // of links, as far as known
+	conf6   map[string]*rt.IPv6Conf // of links that were read
 	// masters are the indices of bridges that are known to be ours.
 	masters map[string]int
 }
@@ -270,7 +274,7 @@ func (sp *space) rules() (*nft.Conn, error) {
 	if sp.nft != nil {
 		return sp.nft, nil
 	}
-	c, err := nft.DialUnlike(int(sp.file.Fd())) // the monitor is to know it again
+	c, err := nft.DialUnlike(int(sp.file.Fd()), sp.buffers) // the monitor is to know it again
 	if err != nil {
 		return nil, err
 	}
@@ -345,10 +349,10 @@ func (s *spaces) at(ns string) (*space, error) {
 	if sp, ok := s.open[ns]; ok {
 		return sp, sp.err
 	}
-	sp := &space{}
+	sp := &space{buffers: &s.k.nftBuffers}
 	sp.file, sp.err = netns.Open(s.k.Path(ns))
 	if sp.err == nil {
-		if sp.rt, sp.err = rt.Dial(int(sp.file.Fd())); sp.err != nil {
+		if sp.rt, sp.err = rt.DialWith(int(sp.file.Fd()), &s.k.rtBuffers); sp.err != nil {
 			sp.close()
 		} else {
 			sp.rt.LimitLists(sandboxRoutes)

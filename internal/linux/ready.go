@@ -201,8 +201,8 @@ func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, 
 	if err != nil {
 		return nil, err
 	}
-	r := &ready{space: &space{file: f}, has: objects}
-	if r.space.rt, err = rt.Dial(int(f.Fd())); err == nil {
+	r := &ready{space: &space{file: f, buffers: &k.nftBuffers}, has: objects}
+	if r.space.rt, err = rt.DialWith(int(f.Fd()), &k.rtBuffers); err == nil {
 		r.space.rt.LimitLists(sandboxRoutes)
 		err = noAdvertisements(f)
 	}

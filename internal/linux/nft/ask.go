@@ -35,8 +35,7 @@ func (c *Conn) HasTable(ctx context.Context, f rules.Family, table string) (bool
 
 // has asks for one object.
 func (c *Conn) has(ctx context.Context, typ uint8, f rules.Family, attrs []byte) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	found := false
 	err := withContext(ctx, c.sock, func() error {
 		m, err := c.ask(typ, f, attrs)
@@ -60,7 +59,7 @@ func (c *Conn) ask(typ uint8, f rules.Family, attrs []byte) (received, error) {
 		return received{}, err
 	}
 	for {
-		msgs, err := receive(c.raw, c.buf)
+		msgs, err := receive(c.raw, c.buf[:])
 		if err != nil {
 			return received{}, err
 		}

@@ -286,8 +286,7 @@ func (c *Conn) Commit(ctx context.Context, b *Batch) error {
 	if len(b.msgs) == 0 {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	err := withContext(ctx, c.sock, func() error { return c.commit(b) })
 	if err != nil {
 		return fmt.Errorf("commit nf_tables: %w", err)
@@ -342,7 +341,7 @@ func (c *Conn) answer(b *Batch, first uint32) error {
 	var refusal error
 	last := first + uint32(len(b.msgs))
 	for {
-		msgs, err := receive(c.raw, c.buf)
+		msgs, err := receive(c.raw, c.buf[:])
 		if err != nil {
 			return fmt.Errorf("read answer: %w", errors.Join(refusal, err))
 		}

@@ -24,13 +24,14 @@ type tag struct {
 
 // fieldTag reads the tag of a field; false if the field is not an attribute.
 func fieldTag(f reflect.StructField) (tag, bool) {
-	parts := strings.Split(f.Tag.Get("nla"), ",")
-	n, err := strconv.ParseUint(parts[0], 10, 16)
-	if err != nil || len(parts) < 2 {
+	number, rest, whole := strings.Cut(f.Tag.Get("nla"), ",")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || !whole {
 		return tag{}, false
 	}
-	t := tag{typ: uint16(n), kind: parts[1]}
-	for _, option := range parts[2:] {
+	t := tag{typ: uint16(n)}
+	t.kind, rest, _ = strings.Cut(rest, ",")
+	for option := range strings.SplitSeq(rest, ",") { // each field of each rule passes here
 		name, value, _ := strings.Cut(option, "=")
 		switch name {
 		case "omitzero":

@@ -37,28 +37,30 @@ type Conn struct {
 
 	mu    sync.Mutex
 	seq   uint32
-	buf   []byte
+	buf   *[readSize]byte // lent to who holds mu
+	from  *Buffers
 	limit int // bytes of a dump; 0: none
 }
 
 // Dial opens a socket in the network namespace of the descriptor nsfd; 0 or -1
 // means the namespace of the calling thread. It needs CAP_NET_ADMIN there to
 // change anything.
-func Dial(nsfd int) (*Conn, error) { return dial(nsfd, 0) }
+func Dial(nsfd int) (*Conn, error) { return dial(nsfd, 0, &Buffers{}) }
 
 // DialUnlike is Dial with a netlink port of chance: by itself the kernel gives
 // the number of the process, which one in another pid namespace may have too.
-func DialUnlike(nsfd int) (*Conn, error) {
+// The connection shares receive buffers with others.
+func DialUnlike(nsfd int, b *Buffers) (*Conn, error) {
 	// Below 2^31, and far above the largest number of a process (2^22).
-	return dial(nsfd, 1<<30|rand.Uint32N(1<<30))
+	return dial(nsfd, 1<<30|rand.Uint32N(1<<30), b)
 }
 
-func dial(nsfd int, port uint32) (*Conn, error) {
+func dial(nsfd int, port uint32, b *Buffers) (*Conn, error) {
 	sock, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: max(nsfd, 0), PID: port})
 	if err != nil {
 		return nil, fmt.Errorf("dial nf_tables: %w", err)
 	}
-	c := &Conn{sock: sock, buf: make([]byte, readSize)}
+	c := &Conn{sock: sock, from: b}
 	if err := c.configure(); err != nil {
 		sock.Close()
 		return nil, fmt.Errorf("dial nf_tables: %w", err)
@@ -83,6 +85,17 @@ func (c *Conn) configure() error {
 	raw, err := c.sock.SyscallConn()
 	c.raw = raw
 	return err
+}
+
+// lock waits for the turn to use the socket, and for a buffer.
+func (c *Conn) lock() (unlock func()) {
+	c.mu.Lock()
+	c.buf = c.from.take()
+	return func() {
+		c.from.give(c.buf)
+		c.buf = nil
+		c.mu.Unlock()
+	}
 }
 
 // PortID gives the netlink port of the socket, by which the events of its own

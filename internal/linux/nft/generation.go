@@ -10,8 +10,7 @@ import (
 // Generation gives the number of the ruleset's generation in the namespace:
 // unchanged since a commit means that nobody has written any table since.
 func (c *Conn) Generation(ctx context.Context) (uint32, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	var id uint32
 	err := withContext(ctx, c.sock, func() error {
 		var err error

@@ -29,8 +29,7 @@ type object struct {
 // dump asks for all objects of a kind. The kernel marks a dump that a change
 // interrupted; it is begun again.
 func (c *Conn) dump(ctx context.Context, typ uint8, f rules.Family, attrs []byte) ([]object, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	var out []object
 	err := withContext(ctx, c.sock, func() error {
 		for range dumpTries {
@@ -60,7 +59,7 @@ func (c *Conn) dumpOnce(typ uint8, f rules.Family, attrs []byte) ([]object, erro
 	var out []object
 	interrupted, size := false, 0
 	for {
-		msgs, err := receive(c.raw, c.buf)
+		msgs, err := receive(c.raw, c.buf[:])
 		if err != nil {
 			return nil, fmt.Errorf("read dump: %w", err)
 		}

@@ -61,19 +61,23 @@ type Conn struct {
 	sock *socket
 	err  error // why sock is nil
 	seq  uint32
-	buf  []byte
+	buf  *[recvBuffer]byte // lent to who has the turn
+	from *Buffers
 
 	limit int // of listings that are given none
 }
 
 // Dial connects in the namespace of nsfd, or, when nsfd is not positive, in the
 // namespace of the calling thread. nsfd is not needed after Dial.
-func Dial(nsfd int) (*Conn, error) {
+func Dial(nsfd int) (*Conn, error) { return DialWith(nsfd, &Buffers{}) }
+
+// DialWith is Dial of a connection that shares receive buffers with others.
+func DialWith(nsfd int, b *Buffers) (*Conn, error) {
 	s, err := openSocket(nsfd)
 	if err != nil {
 		return nil, fmt.Errorf("dial rtnetlink: %w", err)
 	}
-	c := &Conn{turn: make(chan struct{}, 1), sock: s, buf: make([]byte, recvBuffer)}
+	c := &Conn{turn: make(chan struct{}, 1), sock: s, from: b}
 	c.turn <- struct{}{}
 	return c, nil
 }
@@ -156,7 +160,12 @@ func (c *Conn) take(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	release = func() { c.turn <- struct{}{} }
+	c.buf = c.from.take()
+	release = func() {
+		c.from.give(c.buf)
+		c.buf = nil
+		c.turn <- struct{}{}
+	}
 	if err = context.Cause(ctx); err == nil && c.sock == nil {
 		err = c.err
 	}
@@ -180,7 +189,7 @@ func (c *Conn) collect(seq uint32, each func(uint16, []byte) error) (complete bo
 	a := answers{seq: seq, each: each}
 	for !complete && err == nil {
 		var n int
-		if n, _, err = c.sock.recv(c.buf, nil); err == nil {
+		if n, _, err = c.sock.recv(c.buf[:], nil); err == nil {
 			complete, err = a.take(c.buf[:n])
 		}
 	}

@@ -56,7 +56,7 @@ func (c *Conn) part(ctx context.Context, reqs []request, errs []error) {
 	open := len(reqs)
 	for open > 0 && err == nil {
 		var n int
-		if n, _, err = c.sock.recv(c.buf, nil); err == nil {
+		if n, _, err = c.sock.recv(c.buf[:], nil); err == nil {
 			open, err = acknowledged(c.buf[:n], first, errs, open)
 		}
 	}

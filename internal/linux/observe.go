@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +33,6 @@ const (
 // is there but not ours is left out.
 func (k *Kernel) Observe(ctx context.Context, want kernel.State, sweep bool) (kernel.State, error) {
 	o := &observer{k: k, spaces: k.spaces(), want: want, in: map[string][]kernel.Object{}, sweep: sweep, seen: kernel.State{}, links: map[string]map[string]rt.Link{}}
-	defer o.spaces.close()
 	for key, obj := range want {
 		o.in[key.NS] = append(o.in[key.NS], obj)
 	}
@@ -40,23 +42,49 @@ func (k *Kernel) Observe(ctx context.Context, want kernel.State, sweep bool) (ke
 	if err := o.namespace(ctx, kernel.Host); err != nil {
 		return nil, err
 	}
-	for ns := range o.in {
-		if ns == kernel.Host {
-			continue
-		}
-		if _, there := o.seen[kernel.Namespace{Name: ns}.Key()]; !there {
-			if _, err := o.spaces.at(ns); err != nil {
-				continue // no namespace: nothing in it
-			}
-		}
-		o.sandbox(ctx, ns)
-		o.spaces.forget(ns) // or a thousand would be open at the end
-	}
+	o.sandboxes(ctx)
 	o.peers()
 	return o.seen, nil
 }
 
-// observer is one reading.
+// sandboxes reads what is wanted in sandboxes, as many side by side as there are
+// processors: what takes the time is the kernel's work and the decoding.
+func (o *observer) sandboxes(ctx context.Context) {
+	names := make(chan string)
+	parts := make([]*observer, min(runtime.GOMAXPROCS(0), len(o.in)))
+	var wg sync.WaitGroup
+	for i := range parts {
+		p := &observer{k: o.k, spaces: o.k.spaces(), want: o.want, in: o.in, sweep: o.sweep, seen: kernel.State{}, links: map[string]map[string]rt.Link{}}
+		parts[i] = p
+		wg.Go(func() {
+			for ns := range names {
+				if _, err := p.spaces.at(ns); err == nil || o.bound(ns) { // else no namespace: nothing in it
+					p.sandbox(ctx, ns)
+				}
+				p.spaces.forget(ns) // or a thousand would be open at the end
+			}
+		})
+	}
+	for ns := range o.in {
+		if ns != kernel.Host {
+			names <- ns
+		}
+	}
+	close(names)
+	wg.Wait()
+	for _, p := range parts {
+		maps.Copy(o.seen, p.seen)
+		maps.Copy(o.links, p.links)
+	}
+}
+
+// bound reports whether the namespace of a sandbox was seen.
+func (o *observer) bound(ns string) bool {
+	_, there := o.seen[kernel.Namespace{Name: ns}.Key()]
+	return there
+}
+
+// observer is one reading, or the part of one that is read in some sandboxes.
 type observer struct {
 	k      *Kernel
 	spaces *spaces

@@ -44,13 +44,14 @@ const anyCookie = 1
 
 // boundNamespace adds a wanted namespace, if one is bound under its name.
 func (o *observer) boundNamespace(w kernel.Namespace) {
-	sp, err := o.spaces.at(w.Name)
+	f, err := netns.Open(o.k.Path(w.Name))
 	if err != nil {
 		return
 	}
+	defer f.Close() //nolint:errcheck // only read
 	ns := kernel.Namespace{Name: w.Name}
 	if w.Cookie != 0 {
-		ns.Cookie, _ = netns.Cookie(sp.file) // 0 differs from the one wanted
+		ns.Cookie, _ = netns.Cookie(f) // 0 differs from the one wanted
 	}
 	o.add(ns)
 }

@@ -75,3 +75,22 @@ func (c *Conn) ask(typ uint8, f rules.Family, attrs []byte) (received, error) {
 		}
 	}
 }
+
+// table asks for one table with its flags.
+func (c *Conn) table(ctx context.Context, f rules.Family, name string) (rules.Table, error) {
+	attrs, err := attributes(func(ae *netlink.AttributeEncoder) { ae.String(attrTableName, name) })
+	if err != nil {
+		return rules.Table{}, err
+	}
+	defer c.lock()()
+	var t rules.Table
+	err = withContext(ctx, c.sock, func() error {
+		m, err := c.ask(msgGetTable, f, attrs)
+		if err != nil {
+			return err
+		}
+		t, err = decodeTable(object{m.family(), m.attrs()})
+		return err
+	})
+	return t, err
+}

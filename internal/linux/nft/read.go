@@ -283,15 +283,10 @@ func (c *Conn) ReadTable(ctx context.Context, f rules.Family, name string) (rule
 
 func (c *Conn) readTable(ctx context.Context, f rules.Family, name string) (rules.TableDef, error) {
 	var t rules.TableDef
-	tables, err := c.Tables(ctx, f)
-	if err != nil {
-		return t, err
+	var err error
+	if t.Table, err = c.table(ctx, f, name); err != nil {
+		return t, fmt.Errorf("read table %s: %w", tableText(f, name), err)
 	}
-	at := slices.IndexFunc(tables, func(x rules.Table) bool { return x.Name == name && x.Family == f })
-	if at < 0 {
-		return t, fmt.Errorf("read table %s: %w", tableText(f, name), unix.ENOENT)
-	}
-	t.Table = tables[at]
 	sets, err := c.allSets(ctx, f, name)
 	if err != nil {
 		return t, err

@@ -55,6 +55,8 @@ func batch(ops []kernel.Op) int {
 		together = flowsRemoval
 	case reservation(ops[0]):
 		together = reservation
+	case opening(ops[0]):
+		together = opening
 	case isEntry(ops[0]):
 		together = isEntry
 	}
@@ -114,6 +116,8 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		}
 	case reservation(ops[0]):
 		a.reserve(ops)
+	case opening(ops[0]):
+		a.openings(ctx, ops)
 	case isEntry(ops[0]):
 		if err := a.k.changeEntries(ctx, ops); err != nil {
 			a.fail(err, ops...)

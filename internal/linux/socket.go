@@ -3,11 +3,14 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -31,11 +34,12 @@ func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 		r.udp, r.tcp = nil, nil
 		return a.k.keepSockets(o, udp, tcp)
 	}
-	sp, err := a.spaces.at(o.NS)
+	ns, done, err := a.namespaceOf(o)
 	if err != nil {
 		return err
 	}
-	udp, tcp, err := openSockets(sp.file, o)
+	defer done()
+	udp, tcp, err := openSockets(ns, o)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("%w: a program in the sandbox has the port, which Towpath's resolver needs", err)
@@ -43,6 +47,50 @@ func (a *applier) socket(verb kernel.Verb, o kernel.Socket) error {
 		return err
 	}
 	return a.k.keepSockets(o, udp, tcp)
+}
+
+// namespaceOf gives the namespace of a socket: nothing else of it is needed. It
+// may be called by several goroutines as long as nobody opens one for the pass.
+func (a *applier) namespaceOf(o kernel.Socket) (ns *os.File, done func(), err error) {
+	if o.NS == kernel.Host {
+		return a.k.self, func() {}, nil
+	}
+	if sp := a.spaces.open[o.NS]; sp != nil && sp.err == nil {
+		return sp.file, func() {}, nil
+	}
+	ns, err = netns.Open(a.k.Path(o.NS))
+	return ns, func() { _ = ns.Close() }, err
+}
+
+// openings opens sockets in many sandboxes, side by side: a daemon that starts
+// over a thousand has them all to open.
+func (a *applier) openings(ctx context.Context, ops []kernel.Op) {
+	errs := make([]error, len(ops))
+	turns := make(chan int)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(ops)) {
+		wg.Go(func() {
+			for i := range turns {
+				errs[i] = a.one(ctx, ops[i])
+			}
+		})
+	}
+	for i := range ops {
+		turns <- i
+	}
+	close(turns)
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			a.fail(fmt.Errorf("%s: %w", ops[i], err), ops[i])
+		}
+	}
+}
+
+// opening is of a socket in a sandbox.
+func opening(op kernel.Op) bool {
+	_, isSocket := op.Object.(kernel.Socket)
+	return isSocket && op.Object.Key().NS != kernel.Host && op.Verb == kernel.Create
 }
 
 // openSockets binds in a namespace: a socket stays in the one it was opened in.

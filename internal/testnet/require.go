@@ -49,6 +49,10 @@ func Require(t testing.TB, features ...string) {
 	}
 }
 
+// Has reports whether a feature of Require is here, for tests that expect another
+// outcome without it.
+func Has(feature string) bool { return missing(feature) == nil }
+
 // errUnknown is a mistake in a test, which no machine can satisfy.
 var errUnknown = errors.New("no such feature")
 

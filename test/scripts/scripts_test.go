@@ -89,6 +89,7 @@ func TestScripts(t *testing.T) {
 			env.Values[worldKey] = w
 			return nil
 		},
+		Condition: func(feature string) (bool, error) { return testnet.Has(feature), nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "ping": ping, "clean": clean, "await-clean": awaitClean, "daemon": daemon, "let": let, "netns": makeNetns,
 			"link": link, "serve": serve, "sysctl": setSysctl, "lab": lab, "at": at, "ruleset": ruleset, "orphan": orphan, "await": await, "gone": gone, "signal": sendSignal,

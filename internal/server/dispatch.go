@@ -25,8 +25,9 @@ func (res resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, ok := res[method]
 	if !ok {
 		w.Header().Set("Allow", strings.Join(slices.Sorted(maps.Keys(res)), ", "))
-		writeProblem(w, http.StatusMethodNotAllowed,
-			api.Errorf(api.Invalid, "%s is not a method of %s", r.Method, r.URL.Path))
+		e := api.Errorf(api.Invalid, "%s is not a method of %s", r.Method, r.URL.Path)
+		e.Op = "find route"
+		writeProblem(w, http.StatusMethodNotAllowed, e)
 		return
 	}
 	to.serve(w, r)

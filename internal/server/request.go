@@ -143,13 +143,15 @@ func bodyError(err error) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &large):
-		return api.Errorf(api.Invalid, "request body is over %d bytes: %w", large.Limit, err)
+		return api.Errorf(api.Invalid, "request body is over %d bytes: %w", large.Limit, err).WithFix("send less")
 	case errors.Is(err, io.EOF):
 		return api.Errorf(api.Invalid, "request body is empty")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return api.Errorf(api.Invalid, "request body ends in the middle of its JSON document")
+	case errors.As(err, &kind) && kind.Field == "":
+		return api.Errorf(api.Invalid, "request body: it cannot be of JSON type %s", kind.Value).WithFix("send an object; /openapi.json describes it")
 	case errors.As(err, &kind):
-		return api.Errorf(api.Invalid, "field %q cannot be a %s", kind.Field, kind.Value)
+		return api.Errorf(api.Invalid, "field %q cannot be of JSON type %s", kind.Field, kind.Value)
 	}
 	return api.Errorf(api.Invalid, "request body: %s", strings.TrimPrefix(err.Error(), "json: "))
 }

@@ -55,9 +55,10 @@ func TestProblems(t *testing.T) {
 		title, detail            string
 	}{
 		{"unknown route", "GET", "/v1/nothing", "", 404, api.NotFound, "find route", "GET /v1/nothing"},
-		{"method", "PUT", "/v1/networks", "", 405, api.Invalid, "", "PUT is not a method of /v1/networks"},
+		{"method", "PUT", "/v1/networks", "", 405, api.Invalid, "find route", "PUT is not a method of /v1/networks"},
 		{"unknown field", "POST", "/v1/networks", `{"name":"a","subnett":1}`, 400, api.Invalid, "create network", `unknown field "subnett"`},
-		{"wrong type", "POST", "/v1/networks", `{"name":"a","mtu":"9000"}`, 400, api.Invalid, "create network", `field "mtu" cannot be a string`},
+		{"wrong type", "POST", "/v1/networks", `{"name":"a","mtu":"9000"}`, 400, api.Invalid, "create network", `field "mtu" cannot be of JSON type string`},
+		{"no object", "POST", "/v1/networks", `["a"]`, 400, api.Invalid, "create network", "request body: it cannot be of JSON type array"},
 		{"bad address", "POST", "/v1/networks", `{"name":"a","subnets":["10.0.0.0"]}`, 400, api.Invalid, "create network", "10.0.0.0"},
 		{"garbage behind", "POST", "/v1/networks", `{"name":"a"} x`, 400, api.Invalid, "create network", "invalid character"},
 		{"second document", "POST", "/v1/networks", `{"name":"a"}{}`, 400, api.Invalid, "create network", "goes on"},

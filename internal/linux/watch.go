@@ -179,7 +179,12 @@ func (w *watcher) link(ctx context.Context, e rt.Event) {
 
 // tell sends what happened to an object; in a sandbox all of it is looked at.
 func (w *watcher) tell(ctx context.Context, ns string, key kernel.Key, what string) {
-	e := kernel.Event{Keys: []kernel.Key{key}, Why: key.String() + " " + what}
+	w.because(ctx, ns, key, key.String()+" "+what)
+}
+
+// because is tell in other words than those of the key.
+func (w *watcher) because(ctx context.Context, ns string, key kernel.Key, why string) {
+	e := kernel.Event{Keys: []kernel.Key{key}, Why: why}
 	if ns != kernel.Host {
 		e = kernel.Event{NS: ns, Why: e.Why}
 	}
@@ -214,7 +219,7 @@ func (w *watcher) linkChanged(ctx context.Context, ns string, e rt.Event) {
 		link.Name = was.name
 		w.tell(ctx, ns, link, "was renamed to "+now.name)
 	case was.up && !now.up:
-		w.tell(ctx, ns, kernel.Up{NS: ns, Dev: now.name}.Key(), "is down")
+		w.because(ctx, ns, kernel.Up{NS: ns, Dev: now.name}.Key(), link.String()+" was set down")
 	case was.mtu != now.mtu:
 		w.tell(ctx, ns, link, "has another MTU")
 	}

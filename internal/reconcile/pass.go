@@ -60,8 +60,16 @@ func (l *Loop) tellHealed(w work, done plan) {
 		}
 	}
 	for _, u := range slices.Sorted(maps.Keys(healed)) {
-		l.Tell(unitEvent(u, "heal", fmt.Sprintf("%s; %d ops, the first: %s", w.why, len(healed[u]), healed[u][0])))
+		l.Tell(unitEvent(u, "heal", w.why+"; "+count(healed[u])))
 	}
+}
+
+// count says how many ops there are, and which is the first.
+func count(ops []string) string {
+	if len(ops) == 1 {
+		return "1 op: " + ops[0]
+	}
+	return fmt.Sprintf("%d ops, the first: %s", len(ops), ops[0])
 }
 
 // unitEvent is an event of the object that a unit belongs to.

@@ -62,11 +62,6 @@ func next(ring netipx.IPRange, addr netip.Addr) netip.Addr {
 	return addr.Next()
 }
 
-// Gateway returns the address of a subnet that its router has by default: the
-// first one a host may have. It is the zero Addr where there is none, for a /32
-// and a /128.
-func Gateway(subnet netip.Prefix) netip.Addr { return usableIn(subnet).From() }
-
 // usable returns the part of r that hosts may have; it may be empty.
 func (r Range) usable() (netipx.IPRange, error) {
 	hosts := usableIn(r.Subnet)

@@ -74,14 +74,3 @@ func byName(l *machine.Link) (Network, bool) {
 	}
 	return Network{}, false
 }
-
-// Port tells whose a link is that leads into a namespace, by its name alone,
-// where nothing else is known of the far end.
-func Port(name string) (engine string, ok bool) {
-	for prefix, engine := range map[string]string{"cali": CNI, "lxc": CNI, "vnet": Libvirt} {
-		if strings.HasPrefix(name, prefix) {
-			return engine, true
-		}
-	}
-	return "", false
-}

@@ -95,9 +95,6 @@ func TestNetworkOfDevice(t *testing.T) {
 			t.Errorf("%+v: got %q, want %q", tt.device, got, tt.want)
 		}
 	}
-	if engine, ok := Port("cali1234"); !ok || engine != CNI {
-		t.Errorf("cali1234: %q %v", engine, ok)
-	}
 }
 
 // dockerConfig and the others have the fields of real files that are looked at,

@@ -82,40 +82,6 @@ func Self() (*os.File, error) {
 	return f, nil
 }
 
-// OpenPID opens the namespace of a process. The pidfd opened first pins the
-// identity: if the process is still there after its /proc entry was opened,
-// then the entry was not that of a later process with the same number. A
-// process that is gone is an unix.ESRCH.
-func OpenPID(pid int) (*os.File, error) {
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace of process %d: %w", pid, err)
-	}
-	defer unix.Close(pidfd)
-	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if gone(pidfd) {
-		if err == nil {
-			f.Close()
-		}
-		err = unix.ESRCH
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace of process %d: %w", pid, err)
-	}
-	return f, nil
-}
-
-// gone tells whether the process behind pidfd has ended. EPERM means that it
-// exists and belongs to someone else; a zombie polls as readable.
-func gone(pidfd int) bool {
-	if errors.Is(unix.PidfdSendSignal(pidfd, 0, nil, 0), unix.ESRCH) {
-		return true
-	}
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 1
-}
-
 // Cookie returns the number the kernel gave the namespace when it was made.
 // Unlike an inode number it is never used again before the next boot. It needs
 // Linux 5.14 and the right to enter the namespace.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -205,24 +204,6 @@ func TestCookieAndSame(t *testing.T) {
 	}
 	if must2(netns.Same(self, f))(t) || !must2(netns.Same(f, f))(t) {
 		t.Error("Same does not tell them apart")
-	}
-}
-
-func TestOpenPID(t *testing.T) {
-	ns := testnet.New(t, "a")
-	cmd := exec.CommandContext(t.Context(), "cat")
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	must(t, ns.Start(cmd))
-	f := must2(netns.OpenPID(cmd.Process.Pid))(t)
-	defer f.Close()
-	if !must2(netns.Same(f, ns.F))(t) {
-		t.Error("not the namespace of the process")
-	}
-	must(t, in.Close())
-	must(t, cmd.Wait())
-	if _, err := netns.OpenPID(cmd.Process.Pid); !errors.Is(err, unix.ESRCH) || !strings.Contains(err.Error(), "no such process") {
-		t.Errorf("process that is gone: %v", err)
 	}
 }
 

@@ -105,7 +105,7 @@ func daemonParts() []string {
 		"internal/store/etcd", "internal/fault", "internal/event", "internal/metrics", "internal/reconcile", "internal/engine", "internal/firewall", "internal/firewalld", "internal/server", "internal/linux/...",
 		"internal/ports", "internal/dns", "internal/trace/...", "github.com/spf13/...",
 		"internal/term", // for the near ones of a flag that it does not know
-		"internal/fdstore", "github.com/coreos/go-systemd/...", unix,
+		"internal/fdstore", "github.com/coreos/go-systemd/...", "go.yaml.in/yaml/v4", unix,
 	}
 }
 

@@ -54,6 +54,7 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	fs.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&c.cleanup, "cleanup", false, "take everything of Towpath's down, put the host's settings back, and end")
 	fs.BoolVar(&c.tryOut, "check", false, "print the ops a start would apply, one a line, change nothing, and end")
+	file := fs.String("config", defaultFile, "file of YAML that says what flags say, without their dashes; flags win")
 	show := fs.Bool("version", false, "print the version and end")
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "towpathd: the daemon of Towpath. It treats the network namespace it is started in as the host.\n\nFlags:\n%s", fs.FlagUsages())
@@ -72,6 +73,10 @@ func parse(args []string, stdout, stderr io.Writer) (*config, int) {
 	if *show {
 		fmt.Fprintln(stdout, "towpathd "+version)
 		return nil, 0
+	}
+	if err := readFile(fs, *file, fs.Changed("config")); err != nil {
+		fmt.Fprintf(stderr, "towpathd: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		return nil, 1
 	}
 	if err := c.check(*pools, *upstreams, *protect, *cooperate, *publishAt); err != nil {
 		fmt.Fprintf(stderr, "towpathd: %v\n", err)

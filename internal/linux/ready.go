@@ -186,8 +186,10 @@ func (k *Kernel) fill(ctx context.Context) {
 				break
 			}
 			r, err := k.furnish(ctx, want)
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				k.Log.Warn("make a namespace ready", "err", err)
+			}
+			if err != nil {
 				break
 			}
 			k.ready.put(r)

@@ -46,7 +46,8 @@ func (r *run) comeIn(first api.Path) error {
 		most := min(link.MTU, xdp.MostBytes-ethernet)
 		return api.Errorf(api.Invalid, "no packet of %d bytes can be put in at %s: %d at most", r.q.Size, name, most).WithFix("use --size %d", most)
 	case first.Verdict == api.Delivered && first.To.NS == "":
-		return api.Errorf(api.Unsupported, "the packet would leave the machine again, and a probe from outside sends nothing there")
+		return api.Errorf(api.Unsupported, "the packet would leave the machine again, and a probe from outside sends nothing there").
+			WithFix("towpath explain %s %s tells the path that is expected", r.q.From, r.q.To)
 	}
 	x, err := xdp.Open()
 	if err != nil {

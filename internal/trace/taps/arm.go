@@ -81,8 +81,9 @@ func armed(name string, proto uint8, mark trace.Mark) rules.TableDef {
 const (
 	// ingressPriority is before the chains that check who sends.
 	ingressPriority = -10_000
-	// mostDevices is how many links a chain has at most (NFT_NETDEVICE_MAX).
-	mostDevices = 256
+	// mostDevices is how many links a chain has at most: the kernel refuses the one
+	// that makes it NFT_NETDEVICE_MAX, 256 (nf_tables_parse_netdev_hooks).
+	mostDevices = 255
 )
 
 // ingress is the table for what comes in by links, before it comes to the hooks

@@ -88,13 +88,21 @@ func (o Stop) routed(table string, exits []string) rules.TableDef {
 
 // leaving is the table for what leaves by links.
 func (o Stop) leaving(table string, exits []string) rules.TableDef {
-	def := rules.ChainDef{Chain: o.chain(rules.FamilyNetdev, table, "egress")}
-	def.Devices = exits
+	var list []rules.Rule
 	for _, m := range append(o.forth(), o.back()...) {
-		def.Rules = append(def.Rules, stopping(rules.FamilyNetdev, o.protocol(), m))
+		list = append(list, stopping(rules.FamilyNetdev, o.protocol(), m))
 	}
-	def.Rules = append(def.Rules, stopping(rules.FamilyNetdev, o.whoHas()))
-	return rules.TableDef{Table: rules.Table{Family: rules.FamilyNetdev, Name: table, Flags: rules.TableOwner}, Chains: []rules.ChainDef{def}}
+	list = append(list, stopping(rules.FamilyNetdev, o.whoHas()))
+	def := rules.TableDef{Table: rules.Table{Family: rules.FamilyNetdev, Name: table, Flags: rules.TableOwner}}
+	for devices := range slices.Chunk(exits, mostDevices) {
+		c := rules.ChainDef{Chain: o.chain(rules.FamilyNetdev, table, "egress"), Rules: list}
+		c.Devices = devices
+		if len(def.Chains) > 0 {
+			c.Name = fmt.Sprintf("%s_%d", c.Name, len(def.Chains)+1)
+		}
+		def.Chains = append(def.Chains, c)
+	}
+	return def
 }
 
 // stopping is a rule that tells of what matches, and drops it.

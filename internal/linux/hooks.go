@@ -89,9 +89,21 @@ func (b *transaction) devices(c kernel.Chain, verb kernel.Verb) []string {
 	return out
 }
 
-// hookChunk is how many devices go into one message, whose list is an attribute
-// of at most 64 KB.
-const hookChunk = 1000
+// hookChunk is how many devices go into one message: the kernel refuses the one
+// that makes it NFT_NETDEVICE_MAX, 256 (nf_tables_parse_netdev_hooks). A chain may
+// have more, by more messages.
+const hookChunk = 255
+
+// hooked adds a chain with its devices: up to Linux 6.3 one of family netdev has
+// them from the start.
+func (b *transaction) hooked(chain rules.Chain, devices []string) {
+	first := min(hookChunk, len(devices))
+	chain.Devices = devices[:first]
+	b.AddChain(chain)
+	for more := range slices.Chunk(devices[first:], hookChunk) {
+		b.AddDevices(chain, more)
+	}
+}
 
 // hooks adds the ops on hooks of chains that are there already.
 func (b *transaction) hooks(verb kernel.Verb) error {

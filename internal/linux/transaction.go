@@ -339,9 +339,7 @@ func (b *transaction) part(op kernel.Op) error {
 		case kernel.Change:
 			b.FlushChain(chain)
 		case kernel.Create: // one that is there is filled anew
-			// Up to Linux 6.3 a chain of family netdev has its device from the start.
-			chain.Devices = b.devices(o, kernel.Create)
-			b.AddChain(chain)
+			b.hooked(chain, b.devices(o, kernel.Create))
 			b.FlushChain(chain)
 		}
 	}

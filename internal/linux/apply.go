@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -193,7 +194,13 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 		if value, known := parameter(o, sp.conf6[o.Dev]); known && value == o.Value {
 			return nil
 		}
-		return sysctl.Write(sp.file, o.Name, o.Value)
+		err := sysctl.Write(sp.file, o.Name, o.Value)
+		if o.NS == kernel.Host && o.Dev != "" && errors.Is(err, fs.ErrNotExist) {
+			// The link went meanwhile, as those of other engines come and go. If it is
+			// one of ours, its end is an event of its own.
+			return nil
+		}
+		return err
 	case kernel.Rule:
 		return a.rule(ctx, sp, op.Verb, o)
 	}

@@ -221,6 +221,22 @@ func TestKernelsWords(t *testing.T) {
 	h.agrees(want)
 }
 
+// TestSysctlOfLinkThatWent: a link of others that goes while a pass runs is no
+// failure of the pass, a parameter that the kernel has not is one.
+func TestSysctlOfLinkThatWent(t *testing.T) {
+	h := newHost(t, false)
+	change := func(dev, name string) []kernel.Failure {
+		s := kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/conf/" + dev + "/" + name, Value: "1", Dev: dev}
+		return h.Apply(t.Context(), []kernel.Op{{Verb: kernel.Change, Object: s}})
+	}
+	if f := change("veth0123", "forwarding"); len(f) > 0 {
+		t.Errorf("a link that went: %v", f)
+	}
+	if f := change("lo", "no_such_parameter"); len(f) != 1 {
+		t.Errorf("a parameter that is not there: %v, want a failure", f)
+	}
+}
+
 // TestFailureSpreads: what needs a link that could not be made fails with its
 // cause, what does not is carried out.
 func TestFailureSpreads(t *testing.T) {

@@ -214,8 +214,9 @@ func TestLongRange(t *testing.T) {
 	w.must("sandbox", "create", "web")
 	web, _ := w.sandbox("web")
 	w.tellSource(web, 29999)
+	rules := w.rules()
 	w.must("publish", "web", "80") // what a first publication costs once
-	rules, resident, threads := w.rules(), w.status("VmRSS"), w.status("Threads")
+	resident, threads := w.status("VmRSS"), w.status("Threads")
 	began := time.Now()
 	r := w.towpath("publish", "web", "10000-19999:20000-29999")
 	if strings.Contains(r.stderr, "LimitNOFILE") {
@@ -235,7 +236,11 @@ func TestLongRange(t *testing.T) {
 		t.Errorf("%d more threads", more)
 	}
 	if got := w.rules(); got != rules {
-		t.Errorf("%d rules with 10 001 publications, %d with one", got, rules)
+		t.Errorf("%d rules with 10 001 published ports, %d with none", got, rules)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", w.daemon.Process.Pid))
+	if err == nil && len(children) > 0 { // CONFIG_PROC_CHILDREN
+		t.Errorf("the daemon started processes: %s", children)
 	}
 	if _, err := ask(w, w.outside, "tcp", netip.AddrPortFrom(host4(), 19999), patience); err != nil {
 		t.Errorf("the last port: %v", err)

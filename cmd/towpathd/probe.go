@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/explain"
+	"github.com/towpath/towpath/internal/linux/look"
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/server"
 	"github.com/towpath/towpath/internal/topology"
@@ -47,6 +50,18 @@ func (s *sight) Trace(ctx context.Context, q api.TraceQuery) (server.Tracing, er
 	w, err := follow.Open(ctx, m, s.looking(true).Open, q)
 	if err != nil {
 		return nil, err
+	}
+	again := func(ctx context.Context) (*explain.Machine, error) {
+		s.one.Lock()
+		defer s.one.Unlock()
+		m, err := s.machine(ctx)
+		if err == nil {
+			m.Resolve = nil
+		}
+		return m, err
+	}
+	if err := w.Renew(func() ([]uint64, error) { return look.Namespaces(s.looking(false)) }, again); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return tracing{w, s.onStop}, nil
 }

@@ -3,17 +3,20 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/linux/nft"
 	rules "github.com/towpath/towpath/internal/nft"
 	"github.com/towpath/towpath/internal/testnet"
@@ -143,6 +146,72 @@ func traceLeavesNothing(t *testing.T, level string) {
 	w.start()
 	nothing("after the next start")
 	w.clean()
+}
+
+// TestTraceSeesNewSandboxes: a namespace that comes while a trace goes on is watched
+// too, after a moment, and of others nothing is told twice.
+func TestTraceSeesNewSandboxes(t *testing.T) {
+	for level, feature := range map[string]string{"taps": "netns", "tracepoints": "bpf-types", "full": "bpf-hooks"} {
+		t.Run(level, func(t *testing.T) {
+			testnet.Require(t, "netns", feature)
+			w := newWorld(t)
+			w.start()
+			w.must("sandbox", "create", "early")
+			paths := w.follows(level)
+			w.must("sandbox", "create", "late")
+			w.eventually("what late sends is seen in it", func() bool {
+				w.must("probe", "late", "192.0.2.1")
+				return paths("late") > 0
+			})
+			w.must("sandbox", "create", "later") // the trace changes over meanwhile
+			const probes = 20
+			for range probes {
+				w.must("probe", "early", "192.0.2.1")
+			}
+			w.eventually("each packet is told of", func() bool { return paths("early") >= probes })
+			last := paths("late")
+			w.must("probe", "late", "192.0.2.1")
+			w.eventually("one that was sent later is told of", func() bool { return paths("late") > last })
+			if n := paths("early"); n != probes {
+				t.Errorf("%d packets were sent, %d paths told", probes, n)
+			}
+			w.must("sandbox", "rm", "late", "later", "early")
+		})
+	}
+}
+
+// follows starts a trace, and gives a count of the answered paths that it has told
+// of a sandbox from the first hop on.
+func (w *world) follows(level string) (paths func(sandbox string) int) {
+	w.Helper()
+	cmd := w.command(w.Context(), "trace", "--level", level, "--json")
+	out, err := cmd.StdoutPipe()
+	w.check(err)
+	errs, err := cmd.StderrPipe()
+	w.check(err)
+	w.check(w.host.Start(cmd))
+	w.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if line, err := bufio.NewReader(errs).ReadString('\n'); err != nil || !strings.HasPrefix(line, "tracing: level "+level) {
+		w.Fatalf("%q, %v", line, err)
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Buffer(nil, 1<<20); lines.Scan(); {
+			var p api.Path
+			if json.Unmarshal(lines.Bytes(), &p) == nil && len(p.Hops) > 0 && p.Verdict == api.Answered && p.Hops[0].NS == p.From.Name {
+				mu.Lock()
+				seen[p.From.Name]++
+				mu.Unlock()
+			}
+		}
+	}()
+	return func(sandbox string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[sandbox]
+	}
 }
 
 // TestProbeFromOutsideLeavesNothing: while it waits for an answer that does not

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -77,6 +78,17 @@ func Machine(ctx context.Context, c Config) (machine.Host, error) {
 		l.owners(ctx)
 	}
 	return l.host(), nil
+}
+
+// Namespaces are the inodes of those that there are, which is known without
+// reading any: sorted, and more than a look may read.
+func Namespaces(c Config) ([]uint64, error) {
+	l := &looker{Config: c, known: map[uint64]*candidate{}, read: map[uint64]*reading{}}
+	defer l.close()
+	if err := l.find(); err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	return slices.Sorted(maps.Keys(l.known)), nil
 }
 
 // looker is one look.

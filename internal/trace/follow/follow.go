@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/explain"
@@ -24,6 +23,7 @@ import (
 // Watcher watches until it is closed.
 type Watcher struct {
 	machine *explain.Machine
+	open    func(*machine.Space) (*os.File, error)
 	query   api.TraceQuery
 	from    end
 	to      end
@@ -31,6 +31,7 @@ type Watcher struct {
 	level   api.PathLevel
 	seen    trace.Live
 	names   []string
+	news    news
 }
 
 // end is who a flow is to be from, or to: a namespace or an address.
@@ -42,7 +43,7 @@ type end struct {
 
 // Open begins to watch.
 func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*os.File, error), q api.TraceQuery) (*Watcher, error) {
-	w := &Watcher{machine: m, query: q}
+	w := &Watcher{machine: m, open: open, query: q}
 	if err := watch.Check(q.Level); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
@@ -53,24 +54,34 @@ func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*o
 	if w.to, err = w.end(q.To); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	spaces, err := taps.Spaces(&m.Host, slices.DeleteFunc([]string{w.from.space, w.to.space}, func(s string) bool { return s == "" }), open)
+	if err := w.begin(ctx); err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start(), Level: w.level, EachDrop: q.Drops}
+	return w, nil
+}
+
+// begin opens a session that watches the machine as it was read last.
+func (w *Watcher) begin(ctx context.Context) error {
+	first := slices.DeleteFunc([]string{w.from.space, w.to.space}, func(s string) bool { return s == "" })
+	spaces, err := taps.Spaces(&w.machine.Host, first, w.open)
 	defer func() {
 		for _, s := range spaces {
 			_ = s.File.Close()
 		}
 	}()
 	if err != nil {
-		return nil, fmt.Errorf("trace: %w", err)
+		return err
 	}
+	session, level, err := watch.Open(ctx, watch.Want{Level: w.query.Level, Drops: w.query.Drops, Machine: &w.machine.Host, Spaces: spaces})
+	if err != nil {
+		return err
+	}
+	w.session, w.level, w.names = session, level, nil
 	for _, s := range spaces {
 		w.names = append(w.names, s.Name)
 	}
-	w.session, w.level, err = watch.Open(ctx, watch.Want{Level: q.Level, Drops: q.Drops, Machine: &m.Host, Spaces: spaces})
-	if err != nil {
-		return nil, fmt.Errorf("trace: %w", err)
-	}
-	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start(), Level: w.level, EachDrop: q.Drops}
-	return w, nil
+	return nil
 }
 
 // end finds who is meant; "" is anybody.
@@ -101,8 +112,26 @@ func (w *Watcher) Close() error {
 
 // Next waits for paths that were asked for. With ctx it ends.
 func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
+	for {
+		out, err := w.hear(ctx)
+		if err == nil && len(out) == 0 {
+			if err = w.catchUp(ctx); err == nil {
+				err = ctx.Err()
+			}
+		}
+		switch {
+		case err != nil && !errors.Is(err, ctx.Err()):
+			return out, fmt.Errorf("trace: %w", err)
+		case err != nil || len(out) > 0:
+			return out, err
+		}
+	}
+}
+
+// hear waits for paths, or until it is time to look for other namespaces.
+func (w *Watcher) hear(ctx context.Context) ([]api.Path, error) {
 	var out []api.Path
-	_, err := w.session.Hear(ctx, time.Time{}, func(seen *trace.Watch) bool {
+	_, err := w.session.Hear(ctx, w.seen.Start, func(seen *trace.Watch) bool {
 		w.seen.Add(*seen)
 		*seen = trace.Watch{}
 		for _, p := range w.seen.Ready(w.session.Heard()) {
@@ -111,14 +140,8 @@ func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
 				out = append(out, p)
 			}
 		}
-		return len(out) > 0
+		return len(out) > 0 || w.news.due()
 	})
-	if err == nil && len(out) == 0 {
-		err = ctx.Err()
-	}
-	if err != nil && !errors.Is(err, ctx.Err()) {
-		err = fmt.Errorf("trace: %w", err)
-	}
 	return out, err
 }
 

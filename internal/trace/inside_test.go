@@ -138,8 +138,8 @@ func TestLiveDrops(t *testing.T) {
 			drop(1, "web", "eth0", "QDISC_DROP", "__dev_queue_xmit", data),
 			drop(2, "web", "eth0", "OTHERHOST", "ip_rcv_core", data),
 			drop(3, "host", "br", "NETFILTER_DROP", "nf_hook_slow", Packet{Flow: flow("10.0.0.2", mark+1, "192.0.2.1", 80), TTL: 64, TCP: flagSYN}),
-		}})
-		paths := l.Ready(micro(3) + still)
+		}}, 0)
+		paths := l.Ready(micro(3) + delay + still)
 		if each {
 			if len(paths) == 0 {
 				t.Fatal("no path of a drop in the midst of a flow")

@@ -61,6 +61,8 @@ type Watch struct {
 	Level     api.PathLevel
 	Crossings []Crossing
 	Drops     []Drop
+	// Renamed are flows whose source port was changed.
+	Renamed []Renamed
 	// Lost: there was more to see than could be kept.
 	Lost bool
 	// Risen are counters of drops that rose meanwhile, by namespace.

@@ -21,6 +21,9 @@ const (
 	// remembered is how long a flow that was told of is known, so that what comes
 	// after its first packet is not told of again.
 	remembered = 30 * time.Second
+	// delay is how long what was heard waits, since what tells which packets are of
+	// one flow may be heard after them.
+	delay = 50 * time.Millisecond
 )
 
 // Live parts what is seen of many packets by the flows that they begin, and
@@ -35,6 +38,8 @@ type Live struct {
 	flows    []*flowSeen
 	begun    map[traceID]*flowSeen
 	loose    []api.Path
+	renamed  renames
+	waiting  []heard
 }
 
 // flowSeen is what was seen of the first packet of a flow and of its answer.
@@ -47,6 +52,7 @@ type flowSeen struct {
 	rulings     []Ruling
 	crossings   []Crossing
 	drops       []Drop
+	renamed     *Renamed // nil: its source port is the same everywhere
 	first, last time.Duration
 	told        bool
 	lost        bool // something of that time could not be kept
@@ -60,11 +66,29 @@ type traceID struct {
 	nft.Family
 }
 
-// Add notes what was seen. With w.Lost there was more, of any flow.
-func (l *Live) Add(w Watch) {
+// heard is what was heard of at a time.
+type heard struct {
+	Watch
+	at time.Duration
+}
+
+// Add notes what was seen, and was heard of at a time. With w.Lost there was more,
+// of any flow.
+func (l *Live) Add(w Watch, at time.Duration) {
+	for _, x := range w.Renamed {
+		l.renamed.add(x)
+	}
+	if len(w.Sightings)+len(w.Rulings)+len(w.Crossings)+len(w.Drops) > 0 || w.Lost {
+		l.waiting = append(l.waiting, heard{w, at})
+	}
+}
+
+// take parts what was seen by the flows.
+func (l *Live) take(w Watch) {
 	if l.begun == nil {
 		l.begun = map[traceID]*flowSeen{}
 	}
+	l.rename(&w)
 	slices.SortStableFunc(w.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
 	for _, x := range w.Sightings {
 		if f := l.flow(x.Packet, x.At, &x); f != nil && !f.told {
@@ -96,16 +120,10 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 	}
 	forth, back, begins := marks(p)
 	for _, m := range []Mark{forth, back} {
-		if m == 0 {
-			continue
-		}
-		for i := len(l.flows) - 1; i >= 0; i-- {
-			f := l.flows[i]
-			if f.proto == about.Flow.Proto && f.mark == m && f.has(about.Flow, s) {
-				f.last = max(f.last, at)
-				f.learn(about.Flow)
-				return f
-			}
+		if f := l.known(m, about, s); m != 0 && f != nil {
+			f.last = max(f.last, at)
+			f.learn(about.Flow)
+			return f
 		}
 	}
 	if !begins || forth == 0 || !about.Flow.Dst.IsValid() || toMany(about.Flow.Dst) {
@@ -114,31 +132,62 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 	if len(l.flows) >= mostFlows {
 		return nil
 	}
-	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at}
+	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at, renamed: l.renamed.was[about.Flow]}
 	f.learn(about.Flow)
 	l.flows = append(l.flows, f)
 	return f
+}
+
+// known is the flow that a packet of a mark is of: one that was the same at
+// another place or, since translation may have changed it, the newest that it can
+// belong to; nil: none.
+func (l *Live) known(m Mark, about Packet, s *Sighting) *flowSeen {
+	var found *flowSeen
+	for _, f := range slices.Backward(l.flows) {
+		if f.proto != about.Flow.Proto || f.mark != m || !f.may(about) || !f.has(about.Flow, s) {
+			continue
+		}
+		if slices.Contains(f.known, about.Flow) || slices.Contains(f.known, reversed(about.Flow)) {
+			return f
+		}
+		if found == nil && !l.begins(f, s) {
+			found = f
+		}
+	}
+	return found
+}
+
+// begins reports whether a packet that is sent begins at that place, so that it is
+// of no flow that comes from elsewhere: its source is there, and nothing of the
+// flow was seen there before.
+func (l *Live) begins(f *flowSeen, s *Sighting) bool {
+	if s == nil || !s.Out || slices.ContainsFunc(f.sightings, func(o Sighting) bool { return o.Space == s.Space }) {
+		return false
+	}
+	sp := l.Machine.Space(s.Space)
+	return sp != nil && slices.ContainsFunc(sp.Addresses, func(a machine.Address) bool { return a.Prefix.Addr() == s.Flow.Src })
 }
 
 // marks are those that a packet has if it goes forth and if it is an answer, and
 // whether it may be the first of its flow.
 func marks(p Packet) (forth, back Mark, begins bool) {
 	f := p.Flow
+	src, dst := p.ports()
 	switch {
 	case p.Quoted != nil:
 		forth, back, _ = marks(p.quoted())
 		return forth, back, false
 	case f.Proto == "tcp" && p.TCP&(flagSYN|flagACK) == flagSYN:
-		return Mark(f.Sport), 0, true
+		return Mark(src), 0, true
 	case f.Proto == "tcp":
-		return 0, Mark(f.Dport), false
+		return 0, Mark(dst), false
 	case f.Proto == "icmp" || f.Proto == "icmpv6":
 		if f.ICMPType == 8 || f.ICMPType == 128 {
 			return Mark(p.Echo), 0, true
 		}
 		return 0, Mark(p.Echo), false
 	}
-	return Mark(f.Sport), Mark(f.Dport), true
+	return Mark(src), Mark(dst), true
 }
 
 // has reports whether a packet can be of the flow: translation changes one of its
@@ -175,10 +224,14 @@ func (f *flowSeen) learn(x api.Flow) {
 
 // Ready are the paths of which by now no more will be seen.
 func (l *Live) Ready(now time.Duration) []api.Path {
+	for len(l.waiting) > 0 && l.waiting[0].at <= now-delay {
+		l.take(l.waiting[0].Watch)
+		l.waiting = l.waiting[1:]
+	}
 	out := l.loose
 	l.loose = nil
 	for _, f := range l.flows {
-		if f.told || now-f.last < still || len(f.sightings)+len(f.rulings)+len(f.drops) == 0 {
+		if f.told || now-delay-f.last < still || len(f.sightings)+len(f.rulings)+len(f.drops) == 0 {
 			continue
 		}
 		p := l.path(f)

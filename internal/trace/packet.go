@@ -20,6 +20,35 @@ type Packet struct {
 	TCP uint8
 	// Quoted is the packet that an ICMP error is about.
 	Quoted *Packet
+	// Renamed is how a translation changes the source port of the packet's flow, on
+	// its way there or before that; nil: none does.
+	Renamed *Renamed
+}
+
+// Renamed is a flow whose source port a translation has changed, since somebody
+// else had it, as connection tracking tells.
+type Renamed struct {
+	Was, Is api.Flow
+}
+
+// reversed is a flow as its answers are.
+func reversed(f api.Flow) api.Flow {
+	f.Src, f.Dst, f.Sport, f.Dport = f.Dst, f.Src, f.Dport, f.Sport
+	return f
+}
+
+// ports are those of the packet, and the one by which its flow is known in its
+// place where a translation has changed it.
+func (p Packet) ports() (src, dst uint16) {
+	src, dst = p.Flow.Sport, p.Flow.Dport
+	switch {
+	case p.Renamed == nil:
+	case p.Flow == p.Renamed.Is:
+		src = p.Renamed.Was.Sport
+	case p.Flow == reversed(p.Renamed.Is):
+		dst = p.Renamed.Was.Sport
+	}
+	return src, dst
 }
 
 // Flags of TCP (RFC 9293, 3.1).
@@ -134,6 +163,7 @@ func (m Mark) Packet() *Packet {
 // Direction is what a packet is to the one with the mark; not ok: nothing.
 func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 	n := uint16(m)
+	src, dst := p.ports()
 	switch {
 	case p.Quoted != nil:
 		if _, ok := m.Direction(p.quoted()); ok {
@@ -151,11 +181,11 @@ func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 			return api.Reply, true
 		}
 		return "", false
-	case p.Flow.Sport == n:
+	case src == n:
 		// Of a connection the first packet is what is told of, not what the
 		// sender says to the answer.
 		return api.Request, p.Flow.Proto != "tcp" || p.TCP&flagSYN != 0
-	case p.Flow.Dport == n:
+	case dst == n:
 		return api.Reply, true
 	}
 	return "", false

@@ -178,7 +178,7 @@ func TestLiveParts(t *testing.T) {
 		f.Proto = "udp"
 		return seen(at, "web", "eth0", false, Packet{Flow: f, TTL: 64})
 	}
-	l.Add(Watch{Sightings: []Sighting{send(10, "192.0.2.1"), send(11, "192.0.2.2"), answer(20, "192.0.2.2"), answer(25, "192.0.2.1")}})
+	l.Add(Watch{Sightings: []Sighting{send(10, "192.0.2.1"), send(11, "192.0.2.2"), answer(20, "192.0.2.2"), answer(25, "192.0.2.1")}}, 0)
 	if early := l.Ready(50 * time.Microsecond); len(early) != 0 {
 		t.Errorf("told too early: %v", early)
 	}
@@ -192,15 +192,50 @@ func TestLiveParts(t *testing.T) {
 			t.Errorf("path %d: %s %s\n%s", i, p.Verdict, p.Flow.Dst, told(p))
 		}
 	}
-	l.Add(Watch{Sightings: []Sighting{send(2e6, "192.0.2.1"), send(2e6, "192.0.2.9")}, Lost: true})
+	l.Add(Watch{Sightings: []Sighting{send(2e6, "192.0.2.1"), send(2e6, "192.0.2.9")}, Lost: true}, 0)
 	if again := l.Ready(20 * time.Second); len(again) != 1 || again[0].Flow.Dst.String() != "192.0.2.9" || again[0].Verdict != api.Lost || again[0].Complete {
 		t.Errorf("after that: %+v", again)
 	}
 	multicast := flow("10.0.0.2", 5353, "224.0.0.251", 5353)
 	multicast.Proto = "udp"
-	l.Add(Watch{Sightings: []Sighting{seen(3e6, "web", "eth0", true, Packet{Flow: multicast, TTL: 255})}})
+	l.Add(Watch{Sightings: []Sighting{seen(3e6, "web", "eth0", true, Packet{Flow: multicast, TTL: 255})}}, 0)
 	if more := l.Ready(time.Minute); len(more) != 0 || len(l.flows) != 0 {
 		t.Errorf("multicast is told of, or flows are kept: %v, %d", more, len(l.flows))
+	}
+}
+
+// TestLiveRenamed: of two that send from one port to the same place the second gets
+// another port, which connection tracking tells. Each has its path, however late
+// that is heard.
+func TestLiveRenamed(t *testing.T) {
+	h := host(t, `table inet f { }`)
+	udp := func(src string, sport uint16, dst string, dport uint16) api.Flow {
+		f := flow(src, sport, dst, dport)
+		f.Proto = "udp"
+		return f
+	}
+	packet := func(f api.Flow) Packet { return Packet{Flow: f, TTL: 64} }
+	was, is := udp("10.0.0.3", mark, "192.0.2.1", 53), udp("192.0.2.10", 1024, "192.0.2.1", 53)
+	l := &Live{Machine: h}
+	l.Add(Watch{Sightings: []Sighting{
+		seen(10, "web", "eth0", true, packet(udp("10.0.0.2", mark, "192.0.2.1", 53))),
+		seen(11, "db", "eth0", true, packet(was)),
+		seen(20, "host", "eth0", true, packet(is)),
+		seen(21, "host", "eth0", true, packet(udp("192.0.2.10", mark, "192.0.2.1", 53))),
+		seen(30, "host", "eth0", false, packet(reversed(is))),
+		seen(31, "host", "eth0", false, packet(udp("192.0.2.1", 53, "192.0.2.10", mark))),
+		seen(40, "db", "eth0", false, packet(reversed(was))),
+		seen(41, "web", "eth0", false, packet(udp("192.0.2.1", 53, "10.0.0.2", mark))),
+	}}, 0)
+	l.Add(Watch{Renamed: []Renamed{{Was: was, Is: is}}}, 0)
+	paths := l.Ready(time.Second)
+	if len(paths) != 2 {
+		t.Fatalf("%d paths, want 2", len(paths))
+	}
+	for i, want := range []string{"192.0.2.10:40000", "192.0.2.10:1024"} {
+		if got := told(paths[i]); paths[i].Verdict != api.Answered || !strings.Contains(got, want) {
+			t.Errorf("%s, want %s:\n%s", paths[i].Verdict, want, got)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/testnet"
 	"github.com/towpath/towpath/internal/trace/follow"
 )
 
@@ -77,4 +78,68 @@ func TestLive(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLiveRenamed: of two that send from the same port to the same place the
+// second gets another port on the way out. Each is one path, there and back.
+func TestLiveRenamed(t *testing.T) {
+	for _, level := range allLevels() {
+		for _, proto := range []string{"answered", "refused"} {
+			t.Run(string(level)+"/"+proto, func(t *testing.T) {
+				t.Parallel()
+				requireLevel(t, level)
+				w := newWorld(t)
+				to := netip.MustParseAddrPort("192.0.2.1:5300")
+				if proto == "answered" {
+					w.echo(w.spaces["outside"], to)
+				}
+				l, err := follow.Open(t.Context(), w.machine(), w.looking().Open, api.TraceQuery{Level: level, Port: to.Port()})
+				w.must(err)
+				defer func() { w.must(l.Close()) }()
+				for _, from := range []string{"web", "app"} {
+					c := w.spaces[from].ListenUDP(t, netip.MustParseAddrPort("0.0.0.0:5000"))
+					_, err := c.WriteToUDPAddrPort([]byte("?"), to)
+					w.must(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				told := map[string]api.Path{}
+				for len(told) < 2 {
+					paths, err := l.Next(ctx)
+					w.must(err)
+					for _, p := range paths {
+						if p.From.NS != "web" && p.From.NS != "app" || told[p.From.NS].Kind != "" {
+							t.Errorf("one more path:\n%s", text(t, p))
+						}
+						told[p.From.NS] = p
+					}
+				}
+				for from, addr := range map[string]string{"web": "172.20.0.2", "app": "172.20.0.3"} {
+					p := told[from]
+					if string(p.Verdict) != proto || !strings.Contains(text(t, p), "masquerade   "+addr+":5000 -> 192.0.2.10:") || !strings.Contains(text(t, p), "un-snat ") {
+						t.Errorf("of %s %s, want %s:\n%s", from, p.Verdict, proto, text(t, p))
+					}
+				}
+				if strings.Contains(text(t, told["web"]), "192.0.2.10:5000") == strings.Contains(text(t, told["app"]), "192.0.2.10:5000") {
+					t.Errorf("the ports do not differ:\n%s\n%s", text(t, told["web"]), text(t, told["app"]))
+				}
+			})
+		}
+	}
+}
+
+// echo answers every datagram.
+func (w *world) echo(ns *testnet.NS, at netip.AddrPort) {
+	w.Helper()
+	c := ns.ListenUDP(w, at)
+	go func() {
+		b := make([]byte, 64)
+		for {
+			n, from, err := c.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteToUDPAddrPort(b[:n], from)
+		}
+	}()
 }

@@ -132,7 +132,7 @@ func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
 func (w *Watcher) hear(ctx context.Context) ([]api.Path, error) {
 	var out []api.Path
 	_, err := w.session.Hear(ctx, w.seen.Start, func(seen *trace.Watch) bool {
-		w.seen.Add(*seen)
+		w.seen.Add(*seen, w.session.Heard())
 		*seen = trace.Watch{}
 		for _, p := range w.seen.Ready(w.session.Heard()) {
 			w.machine.Annotate(&p)

@@ -95,7 +95,7 @@ func (w *Watcher) change(ctx context.Context, m *explain.Machine) error {
 func (w *Watcher) read(ctx context.Context, s *taps.Session, take func(trace.Watch) trace.Watch) error {
 	asked := false
 	_, err := s.Hear(ctx, w.seen.Start, func(seen *trace.Watch) bool {
-		w.seen.Add(take(*seen))
+		w.seen.Add(take(*seen), s.Heard())
 		*seen = trace.Watch{}
 		done := asked
 		asked = true

@@ -7,12 +7,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/linux/ct"
 	rules "github.com/towpath/towpath/internal/nft"
 	"github.com/towpath/towpath/internal/trace"
 )
@@ -85,7 +88,7 @@ func (s *Session) drain(t tap) error {
 
 // full reports whether no more is kept.
 func (s *Session) full() bool {
-	full := len(s.seen.Sightings)+len(s.seen.Crossings)+len(s.seen.Drops)+len(s.seen.Rulings) >= most
+	full := len(s.seen.Sightings)+len(s.seen.Crossings)+len(s.seen.Drops)+len(s.seen.Rulings)+len(s.seen.Renamed) >= most
 	s.seen.Lost = s.seen.Lost || full
 	return full
 }
@@ -131,7 +134,10 @@ func (s *Session) rulings(t tap, b []byte) {
 		if n < sizeofNlmsg+sizeofGenmsg || n > len(b) {
 			return
 		}
-		if binary.NativeEndian.Uint16(b[4:]) == msgTrace {
+		switch binary.NativeEndian.Uint16(b[4:]) {
+		case ct.EventNew:
+			s.renamed(b[sizeofNlmsg:n])
+		case msgTrace:
 			if r, ok := decodeRuling(b[familyAt], b[sizeofNlmsg+sizeofGenmsg:n]); ok {
 				r.At, r.Space = time.Since(s.start), t.space
 				t.errorOf(&r, s.mark)
@@ -141,6 +147,19 @@ func (s *Session) rulings(t tap, b []byte) {
 		}
 		b = b[min((n+alignmentOfNlmsg-1)&^(alignmentOfNlmsg-1), len(b)):]
 	}
+}
+
+// renamed notes a connection whose source port a translation has changed.
+func (s *Session) renamed(event []byte) {
+	e, err := ct.DecodeEvent(event)
+	if err != nil || e.Orig.Src.Port() == e.Reply.Dst.Port() || s.full() {
+		return
+	}
+	proto := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[e.Proto]
+	flow := func(src, dst netip.AddrPort) api.Flow {
+		return api.Flow{Proto: proto, Src: src.Addr(), Sport: src.Port(), Dst: dst.Addr(), Dport: dst.Port()}
+	}
+	s.seen.Renamed = append(s.seen.Renamed, trace.Renamed{Was: flow(e.Orig.Src, e.Orig.Dst), Is: flow(e.Reply.Dst, e.Reply.Src)})
 }
 
 // errorOf marks the packet of a message as an ICMP error about one with the mark,

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/towpath/towpath/internal/linux/ct"
 	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/nft"
 	"github.com/towpath/towpath/internal/trace"
@@ -121,7 +122,7 @@ func (s *Session) watch(ctx context.Context, sp Space, proto uint8, links bool) 
 			}
 			s.taps = append(s.taps, tap{fd: r.fd, space: sp.Name, ring: r, links: sp.Links})
 		}
-		fd, err := rulings()
+		fd, err := rulings(s.mark == 0)
 		if err != nil {
 			return err
 		}
@@ -262,8 +263,9 @@ func beginnings() []unix.SockFilter {
 	}
 }
 
-// rulings opens a socket that hears what the packet filter tells.
-func rulings() (int, error) {
+// rulings opens a socket that hears what the packet filter tells and, where flows
+// are told from each other by their ports, of connections that begin.
+func rulings(connections bool) (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return 0, os.NewSyscallError("netlink socket", err)
@@ -276,6 +278,9 @@ func rulings() (int, error) {
 	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, groupTrace)
+	}
+	if err == nil && connections {
+		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, ct.GroupNew)
 	}
 	if err != nil {
 		return 0, errors.Join(os.NewSyscallError("join group of traces", err), unix.Close(fd))

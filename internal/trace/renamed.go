@@ -1,0 +1,76 @@
+package trace
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/towpath/towpath/api"
+)
+
+// mostRenamed is how many flows whose source port was changed are known at once.
+const mostRenamed = 4096
+
+// renames are flows whose source port was changed, by what they were and are.
+type renames struct {
+	was, is map[api.Flow]*Renamed
+	order   []*Renamed
+}
+
+func (r *renames) add(x Renamed) {
+	if r.was == nil {
+		r.was, r.is = map[api.Flow]*Renamed{}, map[api.Flow]*Renamed{}
+	}
+	if len(r.order) >= mostRenamed {
+		old := r.order[0]
+		r.order = r.order[1:]
+		delete(r.was, old.Was)
+		delete(r.is, old.Is)
+	}
+	r.was[x.Was], r.is[x.Is] = &x, &x
+	r.order = append(r.order, &x)
+}
+
+// of is how the flow of a packet was renamed, if it was; the packet may be one
+// before that or after.
+func (r *renames) of(p *Packet) *Renamed {
+	if p.Quoted != nil {
+		p.Quoted.Renamed = r.of(p.Quoted)
+	}
+	back := reversed(p.Flow)
+	return cmp.Or(r.is[p.Flow], r.is[back], r.was[p.Flow], r.was[back])
+}
+
+// rename notes of which renamed flows what was seen is.
+func (l *Live) rename(w *Watch) {
+	if len(l.renamed.order) == 0 {
+		return
+	}
+	for i := range w.Sightings {
+		w.Sightings[i].Renamed = l.renamed.of(&w.Sightings[i].Packet)
+	}
+	for _, x := range w.Rulings {
+		if x.Packet != nil {
+			x.Packet.Renamed = l.renamed.of(x.Packet)
+		}
+	}
+	for i := range w.Crossings {
+		w.Crossings[i].Renamed = l.renamed.of(&w.Crossings[i].Packet)
+	}
+	for i := range w.Drops {
+		w.Drops[i].Renamed = l.renamed.of(&w.Drops[i].Packet)
+	}
+}
+
+// may reports whether a packet may be of the flow, by what is known of ports that
+// were changed: it has the new port of this flow, and of no other.
+func (f *flowSeen) may(p Packet) bool {
+	switch {
+	case p.Renamed != nil:
+		return slices.Contains(f.known, p.Renamed.Was)
+	case f.renamed == nil:
+		return true
+	}
+	// Where the new address is, the new port is too.
+	is := f.renamed.Is
+	return p.Flow.Src != is.Src && p.Flow.Dst != is.Src
+}

@@ -53,16 +53,11 @@ func (processes) KillIn(path string, still func() bool) error { return linux.Kil
 // goes wrong its code.
 type holder struct{ ports *ports.Holder }
 
-// port is what is held for a socket.
-func port(s kernel.Socket) ports.Port {
-	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}
-}
-
 // Hold takes all of the ports or none.
 func (h holder) Hold(sockets []kernel.Socket) error {
 	var all []ports.Port
 	for _, s := range sockets {
-		all = append(all, port(s))
+		all = append(all, ports.Of(s))
 	}
 	err := h.ports.Hold(all...)
 	var taken *ports.TakenError
@@ -77,10 +72,10 @@ func (h holder) Hold(sockets []kernel.Socket) error {
 }
 
 // Release lets go of a port.
-func (h holder) Release(s kernel.Socket) error { return h.ports.Release(port(s)) }
+func (h holder) Release(s kernel.Socket) error { return h.ports.Release(ports.Of(s)) }
 
 // Holds reports whether a port is held.
-func (h holder) Holds(s kernel.Socket) bool { return h.ports.Holds(port(s)) }
+func (h holder) Holds(s kernel.Socket) bool { return h.ports.Holds(ports.Of(s)) }
 
 // portFree reports whether a run of ports can be had; no address is any.
 func portFree(proto string, at netip.Addr, first, count uint16) bool {

@@ -56,6 +56,7 @@ type exam struct {
 	check    string
 	ids      map[string]string
 	nets     []network
+	single   []topology.Published // see singlePorts
 	findings []api.Finding
 	unsure   []string
 }
@@ -64,8 +65,9 @@ type exam struct {
 func Examine(in *Input) api.Diagnosis {
 	d := api.Diagnosis{Schema: api.DoctorSchema, Findings: []api.Finding{}, Checks: []api.CheckResult{}}
 	ids, nets := topology.IDs(&in.Machine, in.Names), networksOf(in)
+	single := singlePorts(in.Machine.Space(machine.HostName))
 	for _, c := range Checks() {
-		e := &exam{Input: in, check: c.Name, ids: ids, nets: nets}
+		e := &exam{Input: in, check: c.Name, ids: ids, nets: nets, single: single}
 		c.run(e)
 		d.Findings = append(d.Findings, e.findings...)
 		d.Checks = append(d.Checks, api.CheckResult{Name: c.Name, Findings: len(e.findings), Unsure: strings.Join(e.unsure, "; ")})

@@ -15,7 +15,7 @@ import (
 func checkForwardDrop(e *exam) {
 	s := e.host()
 	chains := firewall.New(kernel.Foreign{Tables: s.Tables, Legacy: s.Legacy}, e.Doors)
-	published := e.single()
+	published := e.single
 	for _, n := range e.nets {
 		if len(n.members) == 0 && !n.ours {
 			continue

@@ -28,11 +28,14 @@ func where(p topology.Published) string {
 	return fmt.Sprintf("nft -a list chain %s %s", p.Table, p.Chain)
 }
 
-// single are the published ports of the host that are one port each, of a
+// singlePorts are the published ports of the host that are one port each, of a
 // protocol whose sockets are known.
-func (e *exam) single() []topology.Published {
+func singlePorts(host *machine.Space) []topology.Published {
+	if host == nil {
+		return nil
+	}
 	var out []topology.Published
-	for _, p := range topology.PublishedIn(e.host()) {
+	for _, p := range topology.PublishedIn(host) {
 		if p.First != 0 && p.First == p.Last && (p.Proto == "tcp" || p.Proto == "udp") {
 			if p.To.Port() == 0 {
 				p.To = netip.AddrPortFrom(p.To.Addr(), p.First)
@@ -44,7 +47,7 @@ func (e *exam) single() []topology.Published {
 }
 
 func checkPublished(e *exam) {
-	for _, p := range e.single() {
+	for _, p := range e.single {
 		to := e.holder(p.To.Addr())
 		if to == nil {
 			if slices.ContainsFunc(e.nets, func(n network) bool {
@@ -106,7 +109,7 @@ func (e *exam) deaf(p topology.Published, to *machine.Space) {
 // otherFamily finds a port that is published over the other family too, and
 // whether somebody listens there.
 func (e *exam) otherFamily(p topology.Published) (twin topology.Published, listens bool) {
-	for _, o := range e.single() {
+	for _, o := range e.single {
 		if o.First != p.First || o.Proto != p.Proto || o.To.Addr().Is4() == p.To.Addr().Is4() || o.Addr.IsValid() != p.Addr.IsValid() {
 			continue
 		}
@@ -139,7 +142,7 @@ func held(s *machine.Space, p topology.Published) bool {
 
 func checkHairpin(e *exam) {
 	s := e.host()
-	for _, p := range e.single() {
+	for _, p := range e.single {
 		for _, n := range e.nets {
 			for _, m := range n.members {
 				if m.port.Hairpin || !bridged(s, n) || address(m, n, p.To.Addr().Is6()) != p.To.Addr() {
@@ -162,7 +165,7 @@ func checkHairpin(e *exam) {
 func checkLocalnet(e *exam) {
 	s := e.host()
 	all, _ := number(s, "net/ipv4/conf/all/route_localnet")
-	for _, p := range e.single() {
+	for _, p := range e.single {
 		if !p.Addr.IsValid() || !p.Addr.Is4() || !p.Addr.IsLoopback() || p.Author != author.Towpath && held(s, p) {
 			continue
 		}
@@ -209,7 +212,7 @@ func checkEphemeral(e *exam) {
 		return
 	}
 	reserved, _ := sysctl(s, "net/ipv4/ip_local_reserved_ports")
-	for _, p := range e.single() {
+	for _, p := range e.single {
 		if int(p.First) < first || int(p.First) > last || held(s, p) || reservedHas(reserved, int(p.First)) {
 			continue
 		}

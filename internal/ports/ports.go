@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/kernel"
 )
 
 // Port is a port of the host, or a run of ports. The address decides what is
@@ -41,6 +43,11 @@ type Port struct {
 	To netip.AddrPort
 	// From are the sources that may, prefixes with commas; "" is all.
 	From string
+}
+
+// Of is what is held for a socket that is planned.
+func Of(s kernel.Socket) Port {
+	return Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}
 }
 
 // bare is the port without what it is for.

@@ -23,8 +23,12 @@ func (r *renames) add(x Renamed) {
 	if len(r.order) >= mostRenamed {
 		old := r.order[0]
 		r.order = r.order[1:]
-		delete(r.was, old.Was)
-		delete(r.is, old.Is)
+		if r.was[old.Was] == old { // or it has been renamed again
+			delete(r.was, old.Was)
+		}
+		if r.is[old.Is] == old {
+			delete(r.is, old.Is)
+		}
 	}
 	r.was[x.Was], r.is[x.Is] = &x, &x
 	r.order = append(r.order, &x)

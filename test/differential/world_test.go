@@ -228,16 +228,16 @@ type holder struct {
 func (h holder) Hold(list []kernel.Socket) error {
 	var all []ports.Port
 	for _, s := range list {
-		all = append(all, port(s))
+		all = append(all, ports.Of(s))
 	}
 	return netns.Do(h.host.F, func() error { return h.held.Hold(all...) })
 }
 
 // Release lets a port go.
-func (h holder) Release(s kernel.Socket) error { return h.held.Release(port(s)) }
+func (h holder) Release(s kernel.Socket) error { return h.held.Release(ports.Of(s)) }
 
 // Holds reports whether a port is held.
-func (h holder) Holds(s kernel.Socket) bool { return h.held.Holds(port(s)) }
+func (h holder) Holds(s kernel.Socket) bool { return h.held.Holds(ports.Of(s)) }
 
 // find tells the sockets that hold a port.
 func (h holder) find(l machine.Listener) (*machine.Passing, bool) {
@@ -250,10 +250,6 @@ func (h holder) find(l machine.Listener) (*machine.Passing, bool) {
 	}
 	passes, err := machine.PassedBy(kernel.Socket{To: p.To, From: p.From})
 	return passes, err == nil
-}
-
-func port(s kernel.Socket) ports.Port {
-	return ports.Port{Proto: s.Proto, Addr: s.Addr, Count: s.Count, To: s.To, From: s.From}
 }
 
 // runDir is a directory for namespaces to be bound in; they are let go at the end.

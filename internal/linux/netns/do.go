@@ -33,7 +33,7 @@ func (p Panic) String() string { return fmt.Sprintf("%v\n\n%s", p.Value, p.Stack
 // that fn opens keep f alive until they are closed.
 func Do(f *os.File, fn func() error) error {
 	done := make(chan outcome, 1)
-	go func() { runInside(f, fn, done) }()
+	go offLeader(func() { runInside(f, fn, done) })
 	out := <-done
 	runtime.KeepAlive(f)
 	switch {
@@ -45,6 +45,26 @@ func Do(f *os.File, fn func() error) error {
 	return out.err
 }
 
+// offLeader locks the goroutine to its thread and runs fn, on any thread but the
+// first of the process. Where that one is, is where others see the process
+// (/proc/PID/ns/net), among them who kills what is in a namespace; and it outlives a
+// goroutine that ends locked to it, since the runtime cannot end it.
+func offLeader(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // another thread, as long as this one is locked
+		defer close(done)
+		runtime.LockOSThread()
+		fn()
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
 // outcome is how one run of fn ended.
 type outcome struct {
 	err    error
@@ -52,9 +72,8 @@ type outcome struct {
 	exited bool // by runtime.Goexit
 }
 
-// runInside is the goroutine of Do. It sends exactly one outcome.
+// runInside is the goroutine of Do, locked to its thread. It sends exactly one outcome.
 func runInside(f *os.File, fn func() error, done chan<- outcome) {
-	runtime.LockOSThread()
 	home, err := os.Open(threadNS)
 	if err != nil {
 		runtime.UnlockOSThread()

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,11 +144,10 @@ func onThread(fn func() (*os.File, error)) (*os.File, error) {
 		err error
 	}
 	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread()
+	go offLeader(func() {
 		f, err := fn()
 		done <- result{f, err}
-	}()
+	})
 	r := <-done
 	return r.f, r.err
 }

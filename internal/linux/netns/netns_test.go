@@ -4,6 +4,7 @@ package netns_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -324,4 +325,38 @@ func dropRights() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	return unix.Capset(&header, &none[0])
+}
+
+// TestLeader: the first thread of the process, whose namespace others take for that
+// of the process, never leaves it, not for a moment.
+func TestLeader(t *testing.T) {
+	testnet.Require(t, "netns")
+	home := must2(os.Readlink("/proc/self/ns/net"))(t)
+	f := must2(netns.New())(t)
+	defer f.Close()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				if err := netns.Do(f, func() error {
+					if at, err := os.Readlink("/proc/self/ns/net"); at != home {
+						return fmt.Errorf("the process is seen in %s: %w", at, err)
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+				other, err := netns.New()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				other.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if at := must2(os.Readlink("/proc/self/ns/net"))(t); at != home {
+		t.Errorf("the process is seen in %s, and was in %s", at, home)
+	}
 }

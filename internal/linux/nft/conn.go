@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"github.com/towpath/towpath/internal/linux/lend"
 	rules "github.com/towpath/towpath/internal/nft"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,9 @@ const bufferSize = 16 << 20
 // readSize is more than any datagram of nf_tables: dumps are cut at 32 KB, and
 // one object is at most 64 KB.
 const readSize = 128 << 10
+
+// Buffers lends receive buffers to connections.
+type Buffers = lend.Buffers[[readSize]byte]
 
 // Conn is a lasting netlink socket in one network namespace. It keeps the
 // namespace alive until it is closed. Its methods may be called concurrently.
@@ -90,9 +94,9 @@ func (c *Conn) configure() error {
 // lock waits for the turn to use the socket, and for a buffer.
 func (c *Conn) lock() (unlock func()) {
 	c.mu.Lock()
-	c.buf = c.from.take()
+	c.buf = c.from.Take()
 	return func() {
-		c.from.give(c.buf)
+		c.from.Give(c.buf)
 		c.buf = nil
 		c.mu.Unlock()
 	}

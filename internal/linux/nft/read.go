@@ -173,7 +173,40 @@ func (c *Conn) allSets(ctx context.Context, f rules.Family, table string) ([]ker
 
 // Elements lists the elements of a set or map, sorted as nft prints them. Only
 // Family, Table, Name, types and flags of s are used, as Sets gives them.
+//
+// A set that has just grown is moved to a larger hash table by a worker, some time
+// after its transaction, and a dump has to find its place by counting
+// (nft_rhash_walk): what it has told already it tells again, and as much is left
+// out. No generation says so, but an element that comes twice; the dump is begun again.
 func (c *Conn) Elements(ctx context.Context, s rules.Set) ([]rules.Element, error) {
+	for range dumpTries {
+		raw, err := c.rawElements(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if s.Flags&rules.SetInterval == 0 && repeats(raw) {
+			continue
+		}
+		out := fromRaw(s, raw)
+		rules.SortElements(s, out)
+		return out, nil
+	}
+	return nil, fmt.Errorf("read elements of %s: %w", setText(s), ErrInterrupted)
+}
+
+// repeats says whether an element comes twice.
+func repeats(list []rawElement) bool {
+	seen := make(map[string]bool, len(list))
+	for _, e := range list {
+		if seen[string(e.Key)] {
+			return true
+		}
+		seen[string(e.Key)] = true
+	}
+	return false
+}
+
+func (c *Conn) rawElements(ctx context.Context, s rules.Set) ([]rawElement, error) {
 	attrs, err := encodeElements(s, 0, nil, true)
 	if err != nil {
 		return nil, err
@@ -190,9 +223,7 @@ func (c *Conn) Elements(ctx context.Context, s rules.Set) ([]rules.Element, erro
 		}
 		raw = append(raw, part...)
 	}
-	out := fromRaw(s, raw)
-	rules.SortElements(s, out)
-	return out, nil
+	return raw, nil
 }
 
 // Rules lists the rules of a chain in order, with the content of their

@@ -160,9 +160,9 @@ func (c *Conn) take(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	c.buf = c.from.take()
+	c.buf = c.from.Take()
 	release = func() {
-		c.from.give(c.buf)
+		c.from.Give(c.buf)
 		c.buf = nil
 		c.turn <- struct{}{}
 	}

@@ -12,11 +12,16 @@ import (
 
 	"github.com/towpath/towpath/internal/linux/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/towpath/towpath/internal/linux/lend"
 )
 
 // recvBuffer is the largest datagram that rtnetlink sends: netlink_dump fills
 // at most 32 KiB however much the reader offers.
 const recvBuffer = 32 << 10
+
+// Buffers lends receive buffers to connections.
+type Buffers = lend.Buffers[[recvBuffer]byte]
 
 // socket is a non-blocking rtnetlink socket on the runtime's poller. The type of
 // mdlayher/netlink is not used, because it drops two things needed here: the

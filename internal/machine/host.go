@@ -51,7 +51,8 @@ type Space struct {
 	Sysctls map[string]string
 	// Counters are those of the whole namespace, under the names that nstat has
 	// ("IpInAddrErrors", "TcpExtListenDrops"); those of connection tracking are
-	// "Conntrack" and the column's name ("ConntrackInsertFailed").
+	// "Conntrack" and the column's name ("ConntrackInsertFailed"), those of the two
+	// neighbour tables "ArpCache" and "NdiscCache" likewise.
 	Counters map[string]uint64
 
 	// Legacy are the tables of the older iptables, as tables of nftables would do

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -47,6 +48,20 @@ type Route struct {
 	Hops []NextHop
 	// Dead: it cannot be used (RTNH_F_DEAD).
 	Dead bool
+}
+
+// Way says where a packet to dst goes by the route: "198.51.100.7 via 192.0.2.1
+// dev eth0", and by which table, if that is one of one's own.
+func (r Route) Way(dst netip.Addr) string {
+	s := dst.String()
+	if r.Via.IsValid() {
+		s += " via " + r.Via.String()
+	}
+	s += " dev " + r.Dev
+	if r.Table != TableMain && r.Table != TableLocal {
+		s += fmt.Sprintf(" table %d", r.Table)
+	}
+	return s
 }
 
 // NextHop is one way of a route with several.

@@ -84,6 +84,7 @@ type Record struct {
 	Name   string
 	Pod    string // NAMESPACE/NAME of the pod whose namespace it is in
 	Netns  string // path of its namespace; "": not written down
+	PID    int    // its first process; 0: not written down
 	// Networks are those it is on, by name.
 	Networks []Network
 }
@@ -108,18 +109,22 @@ type Names struct {
 	runDir   string
 	byPath   map[string]Record // by the namespace
 	byID     map[string]Record
+	byPID    map[int]Record
 	byDevice map[string]Network
 }
 
 // New makes Names of what is known.
 func New(f Facts) *Names {
-	n := &Names{runDir: f.RunDir, byPath: map[string]Record{}, byID: map[string]Record{}, byDevice: map[string]Network{}}
+	n := &Names{runDir: f.RunDir, byPath: map[string]Record{}, byID: map[string]Record{}, byPID: map[int]Record{}, byDevice: map[string]Network{}}
 	for _, r := range f.Records {
 		if p := canonical(r.Netns); r.Netns != "" && better(r, n.byPath[p]) {
 			n.byPath[p] = r
 		}
 		if better(r, n.byID[r.ID]) {
 			n.byID[r.ID] = r
+		}
+		if r.PID != 0 && better(r, n.byPID[r.PID]) {
+			n.byPID[r.PID] = r
 		}
 		for _, net := range r.Networks {
 			n.byDevice[net.device()] = net
@@ -187,6 +192,11 @@ func (n *Names) held(inode uint64, holders []machine.Holder) Owner {
 		}
 	}
 	slices.SortFunc(processes, func(a, b machine.Holder) int { return cmp.Compare(a.PID, b.PID) })
+	for _, p := range processes {
+		if r, ok := n.byPID[p.PID]; ok {
+			return recorded(r)
+		}
+	}
 	for _, p := range processes {
 		if o, ok := n.fromCgroup(p.Cgroup); ok {
 			return o

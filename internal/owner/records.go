@@ -78,6 +78,9 @@ func ParseBundle(data []byte, engine, id string) (Record, error) {
 			r.Name = a[key]
 		}
 	}
+	if r.Name == "" && strings.Trim(id, "0123456789abcdef") != "" {
+		r.Name = id // no hash: whoever made it chose it, as ctr asks for
+	}
 	for _, keys := range [][2]string{
 		{"io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri.sandbox-name"},
 		{"io.kubernetes.pod.namespace", "io.kubernetes.pod.name"},

@@ -62,7 +62,7 @@ func newBuilder(h *machine.Host, names *owner.Names) *builder {
 
 // IDs gives each namespace a name for people that no other has: its owner's,
 // where that is one's alone or a sandbox's, else with its engine before it
-// (docker:web), else the machine's own.
+// (docker:web); a process's with its number (nginx[4711]); else the machine's own.
 func IDs(h *machine.Host, names *owner.Names) map[string]string {
 	count := map[string]int{}
 	for i := range h.Spaces {
@@ -82,6 +82,8 @@ func IDs(h *machine.Host, names *owner.Names) map[string]string {
 			out[s.Name] = fmt.Sprintf("net:[%d]", s.Inode)
 		case o.Kind == owner.Container && count[o.Qualified()] == 1:
 			out[s.Name] = o.Qualified()
+		case o.Kind == owner.Running && api.ValidName("process", o.Name) == nil:
+			out[s.Name] = fmt.Sprintf("%s[%d]", o.Name, o.PID)
 		default:
 			out[s.Name] = s.Name
 		}

@@ -112,7 +112,7 @@ func TestMap(t *testing.T) {
 		"web: sandbox web (Towpath); eth0 endpoint up; eth1 endpoint up",
 		"db: container db (Docker); eth0 endpoint down",
 		"default/x: pod default/x (CNI); eth0 endpoint up",
-		"net:[9]: process nginx [4711]",
+		"nginx[4711]: process nginx [4711]",
 		"network /eth0 on eth0, macvlan [192.0.2.0/24]: [ web up  [192.0.2.60/24]]",
 		"network Towpath/front on tp-front, bridge [172.20.0.0/24]: [v-web-eth0 web up  [172.20.0.2/24]] [vx42  up vxlan vni 42 to 192.0.2.2 []]",
 		"network Docker/bridge on docker0, bridge [172.17.0.0/16]: [veth77 db down  [172.17.0.2/16]]",

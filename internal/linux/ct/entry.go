@@ -18,8 +18,10 @@ type Entry struct {
 	// what the answer to it looks like after: without translation Reply is Orig
 	// with source and destination swapped.
 	Orig, Reply Tuple
-	Status      Status
-	Mark        uint32
+	// OrigID and ReplyID are the identifiers of echo messages, of ICMP and ICMPv6.
+	OrigID, ReplyID uint16
+	Status          Status
+	Mark            uint32
 	// Zone is that of the original direction.
 	Zone uint16
 	// Timeout is how long the entry has left without a packet.
@@ -113,6 +115,7 @@ func decodeEntry(body []byte) (Entry, name, error) {
 		return Entry{}, name{}, fmt.Errorf("decode conntrack entry: %w", err)
 	}
 	e.Proto, e.Orig, e.Reply = orig.proto, orig.tuple(), reply.tuple()
+	e.OrigID, e.ReplyID = orig.id, reply.id
 	if n.zone == nil {
 		e.Zone = orig.zone
 	}
@@ -124,6 +127,7 @@ type direction struct {
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	proto            uint8
+	id               uint16
 	zone             uint16 // a zone of one direction stands in its tuple
 }
 
@@ -169,6 +173,8 @@ func (d *direction) decodeProto(ad *netlink.AttributeDecoder) error {
 			d.srcPort = ad.Uint16()
 		case ctaProtoDstPort:
 			d.dstPort = ad.Uint16()
+		case ctaProtoICMPID, ctaProtoICMPID + ctaProtoICMPv6:
+			d.id = ad.Uint16()
 		}
 	}
 	return ad.Err()

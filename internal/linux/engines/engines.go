@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/towpath/towpath/internal/owner"
@@ -153,8 +155,26 @@ func (r *reader) bundles() {
 		if filepath.Base(filepath.Dir(dir)) == "moby" {
 			return nil
 		}
-		return r.add(owner.ParseBundle(data, owner.Containerd, filepath.Base(dir)))
+		c, err := owner.ParseBundle(data, owner.Containerd, filepath.Base(dir))
+		if err == nil && c.Netns == "" {
+			c.PID = firstProcess(dir)
+		}
+		return r.add(c, err)
 	})
+}
+
+// firstProcess is the process of a task that has a namespace of its own, which
+// ends with it: 0, if it is not there any more. containerd's shim writes it down.
+func firstProcess(dir string) int {
+	data, err := read(filepath.Join(dir, "init.pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
 }
 
 // cni reads what libcni keeps.

@@ -43,6 +43,11 @@ func TestRead(t *testing.T) {
 		"/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id("d") + "/config.json":              bundle("/var/run/netns/cni-1", `"io.kubernetes.cri.sandbox-name":"x","io.kubernetes.cri.sandbox-namespace":"default"`),
 		"/run/containerd/io.containerd.runtime.v2.task/moby/" + id("a") + "/config.json":                bundle("/proc/1/ns/net", ""),
 		"/run/containerd/io.containerd.runtime.v2.task/default/" + id("e") + "/config.json":             bundle("/run/netns/e", `"nerdctl/name":"tool"`),
+		"/run/containerd/io.containerd.runtime.v2.task/default/shop-frontend/config.json":               bundle("", ""),
+		"/run/containerd/io.containerd.runtime.v2.task/default/shop-frontend/init.pid":                  "4711",
+		"/run/containerd/io.containerd.runtime.v2.task/default/ended/config.json":                       bundle("", ""),
+		"/run/containerd/io.containerd.runtime.v2.task/default/odd/config.json":                         bundle("", ""),
+		"/run/containerd/io.containerd.runtime.v2.task/default/odd/init.pid":                            "-1",
 		"/var/lib/cni/results/mynet-c1-eth0":                                                            `{"containerId":"c1","networkName":"mynet","cniArgs":[["K8S_POD_NAMESPACE","default"],["K8S_POD_NAME","y"]],"result":{"interfaces":[{"name":"cni0"},{"sandbox":"/run/netns/cni-2"}]}}`,
 		"/etc/cni/net.d/10-other.conflist":                                                              `{"name":"other","plugins":[{"type":"bridge","bridge":"cni7"}]}`,
 		"/etc/cni/net.d/20-macvlan.conf":                                                                `{"name":"lan","type":"macvlan"}`,
@@ -66,6 +71,13 @@ func TestRead(t *testing.T) {
 	} {
 		if got := names.Space(&machine.Space{Holders: []machine.Holder{{Path: path}}}).String(); got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+	// A namespace that the runtime made itself goes with its first process.
+	for pid, want := range map[int]string{4711: "container shop-frontend (containerd)", 4712: "process httpd [4712]", -1: "process httpd [-1]"} {
+		s := &machine.Space{Holders: []machine.Holder{{PID: pid, Command: "httpd"}}}
+		if got := names.Space(s).String(); got != want {
+			t.Errorf("process %d: got %q, want %q", pid, got, want)
 		}
 	}
 	for device, want := range map[string]string{

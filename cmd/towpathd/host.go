@@ -20,6 +20,10 @@ type namespaces struct{ k *linux.Kernel }
 // Adopt identifies the caller's namespace.
 func (n namespaces) Adopt(f *os.File) (uint64, error) {
 	cookie, err := n.k.Adopt(f)
+	var bound *linux.BoundError
+	if errors.As(err, &bound) {
+		return 0, api.Errorf(api.AlreadyExists, "%w", err).WithFix("use that one, or remove it: towpath sandbox rm %s", bound.Sandbox)
+	}
 	if err != nil {
 		return 0, api.Errorf(api.Invalid, "adopt namespace: %w", err).WithFix("pass the network namespace of a container")
 	}

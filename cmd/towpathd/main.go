@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -62,6 +63,8 @@ func adviseStore(err error) error {
 		{bolt.ErrReadOnly, "let its owner write to it: chmod u+w"},
 		{unix.EROFS, "mount it for writing, or give another --state-dir"},
 		{unix.EACCES, "start towpathd as the owner of the file, or give another --state-dir"},
+		{unix.ENOTDIR, "give another --state-dir"},
+		{unix.ENOENT, "give another --state-dir"}, // where directories cannot be made, as in /proc
 	} {
 		if errors.Is(err, known.err) {
 			return fmt.Errorf("%w; %s", err, known.advice)
@@ -153,7 +156,9 @@ func (c *config) serve(ctx context.Context, e *engine.Engine, k *linux.Kernel, h
 	counts := metrics.New(version, e.Count)
 	counts.Names(r.counts)
 	counts.PassedOn(func() (open, total, refused int) { t := held.Traffic(); return t.Open, t.Total, t.Refused })
-	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took) }
+	quiet := &idle{free: debug.FreeOSMemory}
+	defer quiet.stop()
+	loop.Report = func(r reconcile.Report) { counts.Pass(r.Ops, r.Failed, r.Took); quiet.busy() }
 	loop.Tell = func(ev api.Event) { counts.Event(ev.Action); events.Tell(ev) }
 	// The loop outlives the server, so that verbs under way end as they should.
 	turning, stop := context.WithCancel(context.WithoutCancel(ctx))

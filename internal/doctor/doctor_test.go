@@ -168,7 +168,21 @@ func cases() []sick {
 		}, "packets that are too big do not reach network shop", "ct state related accept"},
 		{"pmtu", func(_ *testing.T, in *Input) { in.host().Sysctls["net/ipv4/ip_no_pmtu_disc"] = "1" }, "does not look for the MTU", "net.ipv4.ip_no_pmtu_disc=0"},
 		{"conntrack", func(_ *testing.T, in *Input) { in.host().Sysctls["net/netfilter/nf_conntrack_count"] = "990" }, "of host is full: 990 of 1000", "nf_conntrack_max=2000"},
-		{"conntrack", func(_ *testing.T, in *Input) { in.host().Counters["ConntrackDrop"] = 3 }, "of host was full", "nf_conntrack_max=2000"},
+		{"conntrack", func(_ *testing.T, in *Input) { in.host().Sysctls["net/netfilter/nf_conntrack_count"] = "810" }, "of host is nearly full: 810 of 1000", "nf_conntrack_max=2000"},
+		{"conntrack", func(_ *testing.T, in *Input) { in.host().Counters["ConntrackDrop"] = 3 }, "of host turns connections away now, 3 of them while it was looked at: 10 of 1000", "nf_conntrack_max=2000"},
+		{"conntrack", func(_ *testing.T, in *Input) {
+			in.host().Counters["ConntrackDrop"], in.host().Counters["ConntrackInsertFailed"] = 2, 2
+		}, "2 connections could not be tracked in host while it was looked at", "single-request-reopen"},
+		{"pmtu", func(t *testing.T, in *Input) {
+			in.host().Tables = append(in.host().Tables, table(t, "table ip6 mine {\n chain fwd {\n type filter hook forward priority filter; policy accept;\n icmpv6 type packet-too-big drop\n }\n}"))
+			in.host().Sysctls["net/ipv6/conf/all/forwarding"] = "1"
+			in.host().Addresses = append(in.host().Addresses, machine.Address{Dev: bridge, Prefix: prefix("fd00::1/64")})
+			for i := range in.Machine.Spaces[1:] {
+				s := &in.Machine.Spaces[1+i]
+				s.Addresses = append(s.Addresses, machine.Address{Dev: "eth0", Prefix: prefix(fmt.Sprintf("fd00::%d/64", 2+i))})
+				s.Routes = append(s.Routes, machine.Route{Table: machine.TableMain, Type: machine.Unicast, Dst: prefix("::/0"), Via: addr("fd00::1"), Dev: "eth0"})
+			}
+		}, "ICMPv6 errors about packets that are too big do not reach network shop (Docker)", "nft insert rule ip6 mine fwd ct state related accept"},
 		{"subnets", func(_ *testing.T, in *Input) {
 			in.host().Routes = append(in.host().Routes, machine.Route{Table: machine.TableMain, Type: machine.Unicast, Dst: prefix("172.16.0.0/12"), Dev: "tun0"})
 		}, "network shop (Docker) and the host's route over tun0 have the same addresses", "docker network create"},
@@ -180,8 +194,8 @@ func cases() []sick {
 			for i := range 9 {
 				in.web().Neighbours = append(in.web().Neighbours, machine.Neighbour{Dev: "eth0", IP: netip.AddrFrom4([4]byte{172, 18, 1, byte(i)}), State: machine.NeighbourStale})
 			}
-		}, "the neighbour table of ipv4 is nearly full: 10 of 10", "gc_thresh3=40"},
-		{"gateway", func(_ *testing.T, in *Input) { in.host().Neighbours[0].State = machine.NeighbourFailed }, "the router 192.0.2.1 of host does not answer on eth0", "ip neighbour get 192.0.2.1"},
+		}, "the neighbour table of IPv4 is full: 10 of 10", "gc_thresh3=40"},
+		{"gateway", func(_ *testing.T, in *Input) { in.host().Neighbours[0].State = machine.NeighbourFailed }, "the router 192.0.2.1 of host does not answer on eth0", "ip route replace default via ROUTER dev eth0"},
 		{"iptables-mixed", func(t *testing.T, in *Input) {
 			in.host().Legacy = old(t, "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy accept;\n ip saddr 203.0.113.7 drop\n }\n}")
 		}, "host has tables of iptables-legacy and of nftables", "iptables-legacy-save"},
@@ -220,11 +234,11 @@ func cases() []sick {
 		{"resolv-conf", func(_ *testing.T, in *Input) {
 			in.Resolvers["web"] = Resolver{Path: "/x", Servers: []netip.Addr{addr("fd00::53")}}
 		}, "no route leads to it", "/x"},
-		{"addresses", func(_ *testing.T, in *Input) { in.web().Addresses[1].Prefix = prefix("172.18.0.3/16") }, "172.18.0.3 is there 2 times on network shop (Docker)", "ip address delete 172.18.0.3"},
+		{"addresses", func(_ *testing.T, in *Input) { in.web().Addresses[1].Prefix = prefix("172.18.0.3/16") }, "172.18.0.3 is there 2 times on network shop (Docker)", "nsenter --net=/run/docker/netns/db ip address delete 172.18.0.3/16 dev eth0"},
 		{"addresses", func(_ *testing.T, in *Input) {
 			in.web().Addresses = append(in.web().Addresses, machine.Address{Dev: "eth0", Prefix: prefix("fd00::2/64"), DADFailed: true})
 		}, "fd00::2 of container web (Docker) is somebody else's", "ip address delete fd00::2/64"},
-		{"macs", func(_ *testing.T, in *Input) { in.web().Link("eth0").MAC = "02:42:ac:12:00:03" }, "02:42:ac:12:00:03 is the MAC address of container web (Docker) eth0 and of container db (Docker) eth0", "address NEW"},
+		{"macs", func(_ *testing.T, in *Input) { in.web().Link("eth0").MAC = "02:42:ac:12:00:03" }, "02:42:ac:12:00:03 is the MAC address of container web (Docker) eth0 and of container db (Docker) eth0", "nsenter --net=/run/docker/netns/db ip link set eth0 address NEW"},
 		{"default-route", func(_ *testing.T, in *Input) { in.web().Routes = in.web().Routes[1:] }, "container web (Docker) has no default route for IPv4", "nsenter --net=/run/docker/netns/web ip route add default via 172.18.0.1"},
 		{"drops", func(_ *testing.T, in *Input) { in.host().Counters["IpOutNoRoutes"] = 5 }, "host loses packets now: no route: 5 packets", "ip route"},
 		{"drops", func(_ *testing.T, in *Input) { in.host().Link("vethweb").Stats.TxDropped = 2 }, "interface vethweb dropped 2 packets to be sent", "ip -s -s link show vethweb"},
@@ -272,7 +286,7 @@ func TestSick(t *testing.T) {
 // expected are checks that rightly see the same thing.
 func expected(of, by string) bool {
 	return map[string]string{
-		"rules-gone": "masquerade", "published": "addresses", "addresses": "published", "hairpin": "bridge-netfilter", "stale": "links", "conntrack": "drops",
+		"rules-gone": "masquerade", "published": "addresses", "addresses": "published", "hairpin": "bridge-netfilter", "stale": "links",
 	}[of] == by
 }
 
@@ -337,6 +351,12 @@ func TestOurs(t *testing.T) {
 	}
 	if !slices.Equal(names, []string{"rules-gone", "ip-forward"}) {
 		t.Errorf("ours: %q of %+v", names, d.Findings)
+	}
+	in.host().Sysctls["net/ipv4/ip_forward"], in.host().Sysctls["net/ipv4/conf/eth0/forwarding"] = "1", "0"
+	for _, f := range Examine(in).Findings {
+		if f.Check == "ip-forward" && f.Ours {
+			t.Errorf("the switch of a foreign interface is ours: %+v", f)
+		}
 	}
 	in.Internal["front"] = true
 	for _, f := range Examine(in).Findings {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/towpath/towpath/api"
@@ -21,7 +22,8 @@ func checkForwardDrop(e *exam) {
 			continue
 		}
 		seen := firewall.Network{
-			Name: n.short, Device: n.link.Name, V4: n.has(false), V6: n.has(true), Internal: n.inward, Bridged: bridged(s, n), Ways: ways(s),
+			Name: n.short, Device: n.link.Name, V4: n.has(false), V6: n.has(true), Subnets: n.subnets, Internal: n.inward,
+			Bridged4: bridged(s, n, false) != "", Bridged6: bridged(s, n, true) != "", Ways: ways(s),
 		}
 		e.passes(n, chains.Network(seen))
 		for _, p := range published {
@@ -36,7 +38,7 @@ func checkForwardDrop(e *exam) {
 func packet(p topology.Published, n firewall.Network) firewall.Publication {
 	out := firewall.Publication{
 		Name: port(p), Proto: nft.ProtoTCP, HostPort: p.First, Port: p.To.Port(), Network: n,
-		V4: p.To.Addr().Is4(), V6: p.To.Addr().Is6(),
+		V4: p.To.Addr().Is4(), V6: p.To.Addr().Is6(), To: []netip.Addr{p.To.Addr()},
 	}
 	if p.Proto == "udp" {
 		out.Proto = nft.ProtoUDP

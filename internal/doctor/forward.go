@@ -50,22 +50,37 @@ func (e *exam) forwards4(s *machine.Space, n network) {
 		e.cannot("%s: no %s", e.title(s), name)
 		return
 	}
-	if name == "" || e.told(name) {
+	// The switch of the host is set and kept by the daemon, that of an interface of others is theirs.
+	ours := name == "net/ipv4/ip_forward" && slices.ContainsFunc(e.routed(), func(o network) bool { return o.ours })
+	if name == "" || e.told(n, name, ours) {
 		return
 	}
 	f := api.Finding{
 		Severity: api.Fault, Summary: "IPv4 of " + n.name + " is not forwarded: " + why,
-		Consequence: "containers reach nobody outside, and published ports are not reached", Ours: n.ours,
+		Consequence: "containers reach nobody outside, and published ports are not reached",
+		Ours:        ours,
 	}
 	f.Set, f.Fix = set(name, "1")
-	e.find(f, "/proc/sys/"+name, "0")
+	e.find(f, "/proc/sys/"+name, "0", onNetwork, n.name)
 }
 
-// told reports whether a finding names a parameter already.
-func (e *exam) told(name string) bool {
-	return slices.ContainsFunc(e.findings, func(f api.Finding) bool {
-		return slices.ContainsFunc(f.Set, func(s api.Setting) bool { return s.Name == name })
+// onNetwork is the evidence of what a parameter is needed for.
+const onNetwork = "needed by"
+
+// told reports whether a finding names a parameter already, and adds the network
+// to what needs it.
+func (e *exam) told(n network, name string, ours bool) bool {
+	i := slices.IndexFunc(e.findings, func(f api.Finding) bool {
+		return f.Ours == ours && slices.ContainsFunc(f.Set, func(s api.Setting) bool { return s.Name == name })
 	})
+	if i < 0 {
+		return false
+	}
+	f, it := &e.findings[i], api.Evidence{Where: onNetwork, What: n.name}
+	if !slices.Contains(f.Evidence, it) && len(f.Evidence) < most {
+		f.Evidence = append(f.Evidence, it)
+	}
+	return true
 }
 
 // forwards6 asks for IPv6, where the switch of one interface counts for nothing
@@ -80,7 +95,7 @@ func (e *exam) forwards6(s *machine.Space, n network) {
 		v, _ := sysctl(s, "net/ipv6/conf/"+dev+"/force_forwarding")
 		forced = forced && v == "1"
 	}
-	if v, _ := sysctl(s, "net/ipv6/conf/all/force_forwarding"); forced || v == "1" || e.told("net/ipv6/conf/all/forwarding") {
+	if v, _ := sysctl(s, "net/ipv6/conf/all/force_forwarding"); forced || v == "1" || e.told(n, "net/ipv6/conf/all/forwarding", n.ours) {
 		return
 	}
 	f := api.Finding{
@@ -88,7 +103,7 @@ func (e *exam) forwards6(s *machine.Space, n network) {
 		Consequence: "containers reach nobody outside over IPv6, and nobody reaches them", Ours: n.ours,
 	}
 	f.Set, f.Fix = set("net/ipv6/conf/all/forwarding", "1")
-	e.find(f, "/proc/sys/net/ipv6/conf/all/forwarding", all)
+	e.find(f, "/proc/sys/net/ipv6/conf/all/forwarding", all, onNetwork, n.name)
 }
 
 // ways are the names of the uplinks.
@@ -100,35 +115,69 @@ func ways(s *machine.Space) []string {
 	return out
 }
 
-// bridged reports whether frames within a bridge pass the hooks of IP.
-func bridged(s *machine.Space, n network) bool {
-	v, _ := sysctl(s, "net/bridge/bridge-nf-call-iptables")
-	return v == "1" || n.link.NFCall4
+// bridged is where it says that frames of a family within a bridge pass the hooks
+// of IP, for the whole host or for the one bridge; "": they do not.
+func bridged(s *machine.Space, n network, v6 bool) string {
+	name, own := "nf_call_iptables", n.link.NFCall4
+	if v6 {
+		name, own = "nf_call_ip6tables", n.link.NFCall6
+	}
+	key := "net/bridge/bridge-" + strings.ReplaceAll(name, "_", "-")
+	switch v, _ := sysctl(s, key); {
+	case v == "1":
+		return "/proc/sys/" + key
+	case own:
+		return "ip -d link show " + n.link.Name + ": " + name
+	}
+	return ""
 }
 
 func checkBridgeNF(e *exam) {
 	s := e.host()
 	for _, n := range e.nets {
-		if len(n.members) < 2 || !bridged(s, n) {
+		if len(n.members) < 2 {
 			continue
 		}
-		var chains []string
-		for _, t := range s.Filters() {
-			for _, c := range t.Chains {
-				if c.Hook == "prerouting" || c.Hook == "forward" || c.Hook == "postrouting" {
-					chains = append(chains, fmt.Sprintf("%s %s %s", t.Family, t.Name, c.Name))
-				}
+		for _, v6 := range []bool{false, true} {
+			at, chains := bridged(s, n, v6), traversed(s, v6)
+			if at == "" || v6 && !n.has(v6) || len(chains) == 0 {
+				continue
+			}
+			family, fix := "IPv4", "ip link set "+n.link.Name+" type bridge nf_call_iptables 0"
+			if v6 {
+				family, fix = "IPv6", "ip link set "+n.link.Name+" type bridge nf_call_ip6tables 0"
+			}
+			if key, all := strings.CutPrefix(at, "/proc/sys/"); all {
+				_, fix = set(key, "0")
+				fix += "   # unless Docker or kube-proxy rely on it"
+			}
+			e.find(api.Finding{
+				Severity: api.Remark, Summary: "frames of " + family + " within " + n.name + " pass the packet filter of IP",
+				Consequence: "rules meant for routed packets may drop or translate what two containers of one network say, and each packet costs more",
+				Fix:         fix,
+			}, at, "1", "chains they traverse", strings.Join(chains, ", "))
+		}
+	}
+}
+
+// traversed are the chains that a frame of a family within a bridge meets then.
+func traversed(s *machine.Space, v6 bool) []string {
+	family := nft.FamilyIP
+	if v6 {
+		family = nft.FamilyIP6
+	}
+	var out []string
+	for _, t := range s.Filters() {
+		if t.Family != family && t.Family != nft.FamilyInet {
+			continue
+		}
+		for _, c := range t.Chains {
+			if c.Hook == "prerouting" || c.Hook == "forward" || c.Hook == "postrouting" {
+				out = append(out, fmt.Sprintf("%s %s %s", t.Family, t.Name, c.Name))
 			}
 		}
-		if len(chains) == 0 {
-			continue
-		}
-		e.find(api.Finding{
-			Severity: api.Remark, Summary: "frames within " + n.name + " pass the packet filter of IP",
-			Consequence: "rules meant for routed packets may drop or translate what two containers of one network say, and each packet costs more",
-			Fix:         "sysctl -w net.bridge.bridge-nf-call-iptables=0   # unless Docker or kube-proxy rely on it",
-		}, "/proc/sys/net/bridge/bridge-nf-call-iptables", "1", "chains they traverse", strings.Join(chains, ", "))
 	}
+	return out
 }
 
 // probe is a packet in a new connection between two devices.
@@ -146,11 +195,12 @@ func device(s *machine.Space, name string) *nft.Device {
 	return &nft.Device{Index: l.Index, Name: l.Name, Type: 1, Group: l.Group}
 }
 
-// documentation is an address that is nobody's (RFC 5737).
-var documentation = netip.MustParseAddr("198.51.100.1")
-
 func checkMasquerade(e *exam) {
 	s := e.host()
+	out := s.Stranger(false)
+	if !out.IsValid() {
+		return
+	}
 	rules := nft.NewRuleset(s.Filters()...)
 	for _, n := range e.routed() {
 		if n.engine == "" || n.engine == owner.Towpath {
@@ -161,7 +211,7 @@ func checkMasquerade(e *exam) {
 			if !src.IsValid() || !src.IsPrivate() || len(uplinks(s)) == 0 {
 				continue
 			}
-			p := probe(s, n.link.Name, uplinks(s)[0].Name, nft.ProtoTCP, netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(documentation, 443), nil)
+			p := probe(s, n.link.Name, uplinks(s)[0].Name, nft.ProtoTCP, netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(out, 443), nil)
 			o := rules.Hook("postrouting", p)
 			switch {
 			case len(o.NAT) > 0, o.Verdict == nft.Undecided && strings.Contains(o.By.Text, "xt target"):
@@ -219,8 +269,8 @@ func checkRPFilter(e *exam) {
 			if lost > 0 {
 				f.Severity = api.Fault
 			}
-			e.find(f, fmt.Sprintf("/proc/sys/net/ipv4/conf/%s/rp_filter", l.Name), fmt.Sprintf("%d (all: %d)", own, all),
-				"ip route", "the better default route is over "+other, "nstat -az TcpExtIPReversePathFilter", fmt.Sprint(lost))
+			e.find(f, e.enter(s, fmt.Sprintf("sysctl net.ipv4.conf.%s.rp_filter", dotted(l.Name))), fmt.Sprintf("%d (all: %d)", own, all),
+				e.enter(s, "ip route"), "the better default route is over "+other, e.enter(s, "nstat -az TcpExtIPReversePathFilter"), fmt.Sprint(lost))
 		}
 	}
 }

@@ -68,28 +68,53 @@ func (e *exam) down(n network, s *machine.Space, l *machine.Link, what string) {
 	e.find(api.Finding{
 		Severity: api.Fault, Summary: what + " is down", Consequence: "nothing passes it",
 		Fix: e.enter(s, "ip link set "+l.Name+" up"), Ours: n.ours,
-	}, "ip link show "+l.Name, "DOWN")
+	}, e.enter(s, "ip link show "+l.Name), "DOWN")
+}
+
+// holding is who has something on a network, and the command that takes it away
+// from it or gives it another.
+type holding struct{ who, fix string }
+
+func (e *exam) holding(s *machine.Space, dev, fix string) holding {
+	who := e.title(s) + " " + dev
+	if s.Name == machine.HostName {
+		who = "the bridge " + dev
+	}
+	return holding{who, e.enter(s, fix)}
+}
+
+func whoOf(list []holding) []string {
+	var out []string
+	for _, h := range list {
+		out = append(out, h.who)
+	}
+	return out
 }
 
 func checkAddresses(e *exam) {
 	for _, n := range e.nets {
-		has := map[netip.Addr][]string{}
+		has := map[netip.Addr][]holding{}
+		hold := func(s *machine.Space, dev string, p netip.Prefix) {
+			has[p.Addr()] = append(has[p.Addr()], e.holding(s, dev, fmt.Sprintf("ip address delete %s dev %s", p, dev)))
+		}
 		for _, p := range n.subnets {
-			has[p.Addr()] = append(has[p.Addr()], "the bridge "+n.link.Name)
+			hold(e.host(), n.link.Name, p)
 		}
 		for _, m := range n.members {
 			for _, a := range m.space.Addresses {
 				if m.end != nil && a.Dev == m.end.Name {
-					has[a.Prefix.Addr()] = append(has[a.Prefix.Addr()], e.title(m.space)+" "+a.Dev)
+					hold(m.space, a.Dev, a.Prefix)
 				}
 			}
 		}
 		for _, a := range sortedKeys(has, netip.Addr.Compare) {
-			if who := has[a]; len(who) > 1 {
+			list := has[a]
+			if who := whoOf(list); len(who) > 1 {
 				e.find(api.Finding{
 					Severity: api.Fault, Summary: fmt.Sprintf("%s is there %d times on %s: %s", a, len(who), n.name, strings.Join(who, ", ")),
-					Consequence: "each gets some of the other's packets", Fix: "ip address delete " + a.String() + " at one of them",
-				}, "ip address", a.String()+" at "+strings.Join(who, " and "))
+					Consequence: "each gets some of the other's packets",
+					Fix:         list[len(list)-1].fix + "   # or at the other, and give it one of its own",
+				}, "ip address, in the namespaces", a.String()+" at "+strings.Join(who, " and "))
 			}
 		}
 	}
@@ -100,7 +125,7 @@ func checkAddresses(e *exam) {
 				e.find(api.Finding{
 					Severity: api.Fault, Summary: fmt.Sprintf("%s of %s is somebody else's on the link of %s", a.Prefix.Addr(), e.title(s), a.Dev),
 					Consequence: "the kernel does not use the address (RFC 4862)", Fix: e.enter(s, "ip address delete "+a.Prefix.String()+" dev "+a.Dev),
-				}, "ip -6 address show dev "+a.Dev, a.Prefix.String()+" dadfailed")
+				}, e.enter(s, "ip -6 address show dev "+a.Dev), a.Prefix.String()+" dadfailed")
 			}
 		}
 	}
@@ -117,17 +142,19 @@ func sortedKeys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
 
 func checkMACs(e *exam) {
 	for _, n := range e.nets {
-		has := map[string][]string{}
+		has := map[string][]holding{}
 		for _, m := range n.members {
 			if m.end != nil && m.end.MAC != "" {
-				has[m.end.MAC] = append(has[m.end.MAC], e.title(m.space)+" "+m.end.Name)
+				has[m.end.MAC] = append(has[m.end.MAC], e.holding(m.space, m.end.Name, "ip link set "+m.end.Name+" address NEW"))
 			}
 		}
 		for _, mac := range sortedKeys(has, strings.Compare) {
-			if who := has[mac]; len(who) > 1 {
+			list := has[mac]
+			if who := whoOf(list); len(who) > 1 {
 				e.find(api.Finding{
 					Severity: api.Fault, Summary: fmt.Sprintf("%s is the MAC address of %s on %s", mac, strings.Join(who, " and of "), n.name),
-					Consequence: "the bridge sends to where it heard the address last, so that one of them loses packets", Fix: "give one of them another: ip link set DEV address NEW, in its namespace",
+					Consequence: "the bridge sends to where it heard the address last, so that one of them loses packets",
+					Fix:         list[len(list)-1].fix + "   # one that nobody has, as 02: and five bytes of chance",
 				}, "ip link, in the namespaces", mac+" at "+strings.Join(who, " and "))
 			}
 		}
@@ -171,14 +198,14 @@ func (e *exam) noDefault(n network, m member, v6 bool) {
 	if !gateway.IsValid() {
 		return
 	}
-	family := "IPv4"
+	family, routes := "IPv4", "ip route"
 	if v6 {
-		family = "IPv6"
+		family, routes = "IPv6", "ip -6 route"
 	}
 	e.find(api.Finding{
 		Severity: api.Fault, Summary: fmt.Sprintf("%s has no default route for %s", e.title(m.space), family),
-		Consequence: "it reaches its own network only", Fix: e.enter(m.space, fmt.Sprintf("ip route add default via %s", gateway)), Ours: n.ours,
-	}, e.enter(m.space, "ip route"), "no default", "bridge "+n.link.Name, "gateway "+gateway.String())
+		Consequence: "it reaches its own network only", Fix: e.enter(m.space, fmt.Sprintf("%s add default via %s", routes, gateway)), Ours: n.ours,
+	}, e.enter(m.space, routes), "no default", "bridge "+n.link.Name, "gateway "+gateway.String())
 }
 
 func hasDefault(s *machine.Space, v6 bool) bool {

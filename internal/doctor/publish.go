@@ -145,7 +145,8 @@ func checkHairpin(e *exam) {
 	for _, p := range e.single {
 		for _, n := range e.nets {
 			for _, m := range n.members {
-				if m.port.Hairpin || !bridged(s, n) || address(m, n, p.To.Addr().Is6()) != p.To.Addr() {
+				at := bridged(s, n, p.To.Addr().Is6())
+				if m.port.Hairpin || at == "" || address(m, n, p.To.Addr().Is6()) != p.To.Addr() {
 					continue
 				}
 				// A program that listens on the host, as docker-proxy does, answers in the kernel's stead.
@@ -156,7 +157,7 @@ func checkHairpin(e *exam) {
 					Severity: api.Risk, Summary: fmt.Sprintf("%s does not reach itself by its published port %s", e.title(m.space), port(p)),
 					Consequence: "with br_netfilter the answer would have to leave by the port it came in by, which a bridge does only in hairpin mode",
 					Fix:         "bridge link set dev " + m.port.Name + " hairpin on", Ours: n.ours,
-				}, "bridge -d link show dev "+m.port.Name, "hairpin off", "/proc/sys/net/bridge/bridge-nf-call-iptables", "1")
+				}, "bridge -d link show dev "+m.port.Name, "hairpin off", at, "1")
 			}
 		}
 	}
@@ -182,13 +183,13 @@ func checkLocalnet(e *exam) {
 			e.find(f, "/proc/sys/net/ipv4/conf/"+n.link.Name+"/route_localnet", "0", where(p), "leads to "+p.To.String())
 		}
 	}
-	rules := nft.NewRuleset(s.Filters()...)
+	rules, from := nft.NewRuleset(s.Filters()...), s.Stranger(false)
 	for _, l := range uplinks(s) {
 		on, _ := number(s, "net/ipv4/conf/"+l.Name+"/route_localnet")
-		if max(on, all) != 1 || !l.Up {
+		if max(on, all) != 1 || !l.Up || !from.IsValid() {
 			continue
 		}
-		p := probe(s, l.Name, "", nft.ProtoTCP, netip.AddrPortFrom(documentation, 40000), netip.MustParseAddrPort("127.0.0.1:80"), nil)
+		p := probe(s, l.Name, "", nft.ProtoTCP, netip.AddrPortFrom(from, 40000), netip.MustParseAddrPort("127.0.0.1:80"), nil)
 		if rules.Hook("prerouting", p).Verdict == nft.Drop {
 			continue
 		}

@@ -31,7 +31,7 @@ func checkMTU(e *exam) {
 				Severity: api.Risk, Summary: fmt.Sprintf("%s of %s sends up to %d bytes, and the way out by %s takes %d", m.end.Name, e.title(m.space), m.end.MTU, narrow.Name, way),
 				Consequence: "larger packets pass only as long as ICMP errors reach the sender", Fix: e.enter(m.space, fmt.Sprintf("ip link set %s mtu %d", m.end.Name, way)),
 				Ours: n.ours,
-			}, "ip link show "+m.end.Name, fmt.Sprintf("mtu %d", m.end.MTU), "ip link show "+narrow.Name, fmt.Sprintf("mtu %d", way))
+			}, e.enter(m.space, "ip link show "+m.end.Name), fmt.Sprintf("mtu %d", m.end.MTU), "ip link show "+narrow.Name, fmt.Sprintf("mtu %d", way))
 		}
 	}
 	for i := range e.Machine.Spaces {
@@ -80,7 +80,25 @@ func (e *exam) tunnel(s *machine.Space, l *machine.Link) {
 	e.find(api.Finding{
 		Severity: api.Fault, Summary: fmt.Sprintf("vxlan %s takes %d bytes, and with its headers %s has room for %d", l.Name, l.MTU, under.Name, under.MTU-head),
 		Consequence: "large packets are cut up or lost between the hosts", Fix: e.enter(s, fmt.Sprintf("ip link set %s mtu %d", l.Name, under.MTU-head)),
-	}, "ip link show "+l.Name, fmt.Sprintf("mtu %d", l.MTU), "ip link show "+under.Name, fmt.Sprintf("mtu %d, less %d", under.MTU, head))
+	}, e.enter(s, "ip link show "+l.Name), fmt.Sprintf("mtu %d", l.MTU), e.enter(s, "ip link show "+under.Name), fmt.Sprintf("mtu %d, less %d", under.MTU, head))
+}
+
+// tooBig is an error that tells a sender of a smaller MTU on the way.
+type tooBig struct {
+	name    string
+	v6      bool
+	proto   uint8
+	message []byte
+}
+
+// tooBigs are destination unreachable, fragmentation needed (RFC 1191), and packet
+// too big (RFC 4443), without which IPv6 has no way at all, since nobody cuts up
+// packets.
+func tooBigs() []tooBig {
+	return []tooBig{
+		{"ICMP", false, nft.ProtoICMP, []byte{3, 4, 0, 0, 0, 0, 5, 120}},
+		{"ICMPv6", true, nft.ProtoICMPv6, []byte{2, 0, 0, 0, 0, 0, 5, 120}},
+	}
 }
 
 func checkPMTU(e *exam) {
@@ -90,22 +108,22 @@ func checkPMTU(e *exam) {
 		return
 	}
 	rules := nft.NewRuleset(s.Filters()...)
-	tooBig := []byte{3, 4, 0, 0, 0, 0, 5, 120} // destination unreachable, fragmentation needed (RFC 1191)
 	for _, n := range e.routed() {
-		for _, m := range n.members {
-			to := address(m, n, false)
-			if !to.IsValid() {
+		for _, big := range tooBigs() {
+			from := s.Stranger(big.v6)
+			i := slices.IndexFunc(n.members, func(m member) bool { return address(m, n, big.v6).IsValid() })
+			if i < 0 || !from.IsValid() {
 				continue
 			}
-			p := probe(s, up[0].Name, n.link.Name, nft.ProtoICMP, netip.AddrPortFrom(documentation, 0), netip.AddrPortFrom(to, 0), slices.Clone(tooBig))
+			to := address(n.members[i], n, big.v6)
+			p := probe(s, up[0].Name, n.link.Name, big.proto, netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, 0), slices.Clone(big.message))
 			p.CT.State = nft.StateRelated
 			if o := rules.Hook("forward", p); o.Verdict == nft.Drop {
 				e.find(api.Finding{
-					Severity: api.Fault, Summary: "ICMP errors about packets that are too big do not reach " + n.name,
+					Severity: api.Fault, Summary: big.name + " errors about packets that are too big do not reach " + n.name,
 					Consequence: "connections open, and hang when the first large packet is sent", Fix: "let what is related to a connection pass: " + passRelated(o.By),
 				}, listing(o.By), ruleText(o.By))
 			}
-			break
 		}
 	}
 	if v, _ := number(s, "net/ipv4/ip_no_pmtu_disc"); v != 0 {
@@ -140,62 +158,6 @@ func ruleText(r nft.Ref) string {
 	return fmt.Sprintf("%s (handle %d)", r.Text, r.Handle)
 }
 
-func checkConntrack(e *exam) {
-	for i := range e.Machine.Spaces {
-		s := &e.Machine.Spaces[i]
-		count, ok1 := number(s, "net/netfilter/nf_conntrack_count")
-		limit, ok2 := number(s, "net/netfilter/nf_conntrack_max")
-		if !ok1 || !ok2 || limit == 0 {
-			continue
-		}
-		turned := s.Counters["ConntrackDrop"] + s.Counters["ConntrackEarlyDrop"]
-		f := api.Finding{Consequence: "new connections are dropped when it is full"}
-		switch {
-		case count*100 >= limit*95:
-			f.Severity, f.Summary = api.Fault, "is full"
-		case count*100 >= limit*80:
-			f.Severity, f.Summary = api.Risk, "is nearly full"
-		case turned > 0:
-			f.Severity, f.Summary = api.Risk, "was full"
-		default:
-			continue
-		}
-		f.Summary = fmt.Sprintf("the table of tracked connections of %s %s: %d of %d", e.title(s), f.Summary, count, limit)
-		f.Set, f.Fix = set("net/netfilter/nf_conntrack_max", fmt.Sprint(limit*2))
-		e.find(f, "/proc/sys/net/netfilter/nf_conntrack_count", fmt.Sprint(count), "/proc/sys/net/netfilter/nf_conntrack_max", fmt.Sprint(limit),
-			"conntrack -S: drop, early_drop", fmt.Sprint(turned), "conntrack -S: insert_failed", fmt.Sprint(s.Counters["ConntrackInsertFailed"]))
-	}
-}
-
-// checkNeighbours adds up all namespaces: the kernel has one table a family.
-func checkNeighbours(e *exam) {
-	for _, family := range []string{"ipv4", "ipv6"} {
-		used := 0
-		for i := range e.Machine.Spaces {
-			for _, n := range e.Machine.Spaces[i].Neighbours {
-				// Those that are permanent or need no question are not collected.
-				if n.IP.Is4() == (family == "ipv4") && n.State&(machine.NeighbourPermanent|machine.NeighbourNoARP) == 0 {
-					used++
-				}
-			}
-		}
-		name := "net/" + family + "/neigh/default/gc_thresh3"
-		limit, ok := number(e.host(), name)
-		if !ok || used*100 < limit*80 {
-			continue
-		}
-		f := api.Finding{
-			Severity: api.Risk, Summary: fmt.Sprintf("the neighbour table of %s is nearly full: %d of %d", family, used, limit),
-			Consequence: "when it is full no further address on a link is found (\"neighbour table overflow\" in the log)",
-		}
-		if used >= limit*95/100 {
-			f.Severity = api.Fault
-		}
-		f.Set, f.Fix = set(name, fmt.Sprint(limit*4))
-		e.find(f, "/proc/sys/"+name, fmt.Sprint(limit), "ip neighbour, in all namespaces", fmt.Sprint(used))
-	}
-}
-
 func checkGateway(e *exam) {
 	for i := range e.Machine.Spaces {
 		s := &e.Machine.Spaces[i]
@@ -211,8 +173,9 @@ func checkGateway(e *exam) {
 			}
 			e.find(api.Finding{
 				Severity: api.Fault, Summary: fmt.Sprintf("the router %s of %s does not answer on %s", r.Via, e.title(s), r.Dev),
-				Consequence: "nothing outside is reached", Fix: e.enter(s, "ip neighbour get "+r.Via.String()+" dev "+r.Dev) + "   # is it up, on this link, and is this its address?",
-			}, "ip neighbour show dev "+r.Dev, r.Via.String()+" FAILED", "ip route", "default via "+r.Via.String()+" dev "+r.Dev)
+				Consequence: "nothing outside is reached by way of it",
+				Fix:         e.enter(s, fmt.Sprintf("ip route replace default via ROUTER dev %s", r.Dev)) + "   # with the router's own address; if it is " + r.Via.String() + ", start it or join it to this link",
+			}, e.enter(s, "ip neighbour show dev "+r.Dev), r.Via.String()+" FAILED", e.enter(s, "ip route"), "default via "+r.Via.String()+" dev "+r.Dev)
 		}
 	}
 }

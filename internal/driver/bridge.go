@@ -114,9 +114,9 @@ func planEndpoint(e *api.Endpoint, v View) []kernel.Object {
 		NS: kernel.Host, Name: e.HostIfname, Type: "veth", MTU: mtu(n, v), Master: n.Device,
 		PeerNS: s.Name, Peer: e.Ifname, Hairpin: true, Mark: EndpointUnit(id).Mark(),
 		// Frames between ports bypass the rules unless br_netfilter hands them
-		// over; where it does, the rules decide, and an isolated port would
-		// also lose what is published to its neighbours.
-		Isolated: !n.ICC && !v.Host.BridgeNF,
+		// over; where it does so for all, the rules decide, and an isolated port
+		// would also lose what is published to its neighbours.
+		Isolated: !n.ICC && (!v.Host.BridgeNF4 || v.Host.IPv6 && !v.Host.BridgeNF6),
 		Locked:   guards(n, v),
 	}
 	objs := []kernel.Object{

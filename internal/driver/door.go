@@ -25,7 +25,7 @@ func planDoors(n *api.Network, v View) []kernel.Object {
 		case d.Program == kernel.DoorFirewalld:
 			// A zone speaks of what is sent to the host, too: a network that
 			// forwards nothing needs none.
-			if !n.Internal || v.Host.BridgeNF {
+			if !n.Internal || v.Host.BridgeNF4 || v.Host.BridgeNF6 {
 				objs = append(objs, kernel.Zone{NS: kernel.Host, Zone: kernel.TrustedZone, Dev: n.Device})
 			}
 		case d.Family == "ip" && n.Has4(), d.Family == "ip6" && n.Has6():

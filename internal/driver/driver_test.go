@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // fd00:0:0:1::/64, "back" 172.20.1.0/24 alone; the host's uplink is eth0.
 func host() kernel.Facts {
 	return kernel.Facts{
-		UplinkMTU: 1500, IPv6: true, ForceForwarding: true, BridgeNF: true,
+		UplinkMTU: 1500, IPv6: true, ForceForwarding: true, BridgeNF4: true, BridgeNF6: true,
 		TableFlags: "owner,persist", Hooks: kernel.HooksByName, Uplinks: []kernel.Uplink{{Name: "eth0", AcceptRA: 1}},
 	}
 }
@@ -81,7 +81,7 @@ func TestGolden(t *testing.T) {
 		"internal":     func(v *View) { v.Networks["front"].Internal = true },
 		"icc-off": func(v *View) {
 			v.Networks["back"].ICC = false
-			v.Host.BridgeNF = false
+			v.Host.BridgeNF4 = false
 		},
 		"old-kernel": func(v *View) {
 			v.Host.ForceForwarding, v.Host.TableFlags, v.Host.Hooks = false, "", kernel.NoHooks

@@ -18,7 +18,8 @@ func TestNoPrefixAllowsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before := NewView()
 		before.Host = host()
-		before.Host.BridgeNF = rapid.Bool().Draw(t, "bridge-nf")
+		before.Host.BridgeNF4 = rapid.Bool().Draw(t, "bridge-nf")
+		before.Host.BridgeNF6 = before.Host.BridgeNF4
 		before.Host.Hooks = rapid.SampledFrom([]kernel.HookSupport{kernel.NoHooks, kernel.HooksOnLinks, kernel.HooksByName}).Draw(t, "hooks")
 		for range rapid.IntRange(0, 10).Draw(t, "edits before") {
 			next := before.Clone()
@@ -35,8 +36,8 @@ func TestNoPrefixAllowsMore(t *testing.T) {
 		if rapid.Bool().Draw(t, "cleanup") {
 			want = kernel.NewState(kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/ip_forward", Value: "0"})
 		}
-		allowed := permits(t, have, before.Host.BridgeNF)
-		for p := range permits(t, want, before.Host.BridgeNF) {
+		allowed := permits(t, have, before.Host.BridgeNF4)
+		for p := range permits(t, want, before.Host.BridgeNF4) {
 			allowed[p] = true
 		}
 		ops := kernel.Diff(have, want)
@@ -48,7 +49,7 @@ func TestNoPrefixAllowsMore(t *testing.T) {
 			if i+1 < len(ops) && op.Phase == kernel.Rules && ops[i+1].Phase == kernel.Rules {
 				continue // one transaction
 			}
-			for p := range permits(t, s, before.Host.BridgeNF) {
+			for p := range permits(t, s, before.Host.BridgeNF4) {
 				if !allowed[p] {
 					t.Fatalf("after %s (op %d of %d): %s, which neither the state before nor the one after allows\nops:\n%s", op, i+1, len(ops), p, opLines(ops))
 				}

@@ -88,18 +88,13 @@ func Reachable(p *api.Publication, v View) bool {
 // target is the address of the sandbox that a publication leads to in a family:
 // that of its first interface that is not on an internal network.
 func target(p *api.Publication, v4 bool, v View) (netip.Addr, bool) {
-	addr, _ := targetOn(p, v4, v)
+	addr, _ := Target(p, v4, v)
 	return addr, addr.IsValid()
 }
 
-// TargetNetwork is the network over which a publication leads to its sandbox in
-// a family; nil if it does not.
-func TargetNetwork(p *api.Publication, v4 bool, v View) *api.Network {
-	_, n := targetOn(p, v4, v)
-	return n
-}
-
-func targetOn(p *api.Publication, v4 bool, v View) (netip.Addr, *api.Network) {
+// Target is the address that a publication leads to in a family, and the network
+// over which; invalid and nil if it does not.
+func Target(p *api.Publication, v4 bool, v View) (netip.Addr, *api.Network) {
 	if p.HostIP.IsValid() && p.HostIP.Is4() != v4 {
 		return netip.Addr{}, nil
 	}

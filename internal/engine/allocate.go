@@ -141,7 +141,7 @@ func subnet(p netip.Prefix, spec *api.NetworkSpec) (api.Subnet, error) {
 	for _, r := range spec.IPRanges {
 		if p.Overlaps(r) {
 			if s.IPRange.IsValid() {
-				return s, api.Errorf(api.Invalid, "subnet %s has two ip-ranges, %s and %s", p, s.IPRange, r)
+				return s, api.Errorf(api.Invalid, "subnet %s has two ip-ranges, %s and %s", p, s.IPRange, r).WithFix("leave one out")
 			}
 			s.IPRange = r
 		}
@@ -149,14 +149,14 @@ func subnet(p netip.Prefix, spec *api.NetworkSpec) (api.Subnet, error) {
 	for _, g := range spec.Gateways {
 		if p.Contains(g) {
 			if s.Gateway.IsValid() {
-				return s, api.Errorf(api.Invalid, "subnet %s has two gateways, %s and %s", p, s.Gateway, g)
+				return s, api.Errorf(api.Invalid, "subnet %s has two gateways, %s and %s", p, s.Gateway, g).WithFix("leave one out")
 			}
 			s.Gateway = g
 		}
 	}
 	for name, a := range s.Aux {
 		if a == s.Gateway {
-			return s, api.Errorf(api.Invalid, "aux-address %s=%s is the gateway", name, a)
+			return s, api.Errorf(api.Invalid, "aux-address %s=%s is the gateway", name, a).WithFix("choose another address for one of the two")
 		}
 	}
 	if s.Gateway.IsValid() {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/driver"
@@ -133,5 +134,58 @@ func TestRefusedTogether(t *testing.T) {
 			t.Errorf("sandboxes %v", v.Sandboxes)
 		}
 		synctest.Wait()
+	})
+}
+
+// TestGather: a pass waits for those who come right behind a crowd, not after a
+// verb that came alone, and not for ever.
+func TestGather(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.network(api.NetworkSpec{Name: "front"})
+		made := 0
+		verb := func() *request {
+			made++
+			spec := api.SandboxSpec{Name: fmt.Sprintf("s%d", made), Networks: []api.EndpointSpec{{Network: "front"}}}
+			return &request{ctx: r.Context(), decide: func(d *draft) error { return r.draftSandbox(d, api.Sandbox{Name: spec.Name}, spec) }}
+		}
+		together := func(n int) {
+			t.Helper()
+			for range n - 1 {
+				r.queue.join(verb())
+			}
+			_, err := r.commit(r.Context(), verb().decide)
+			r.check(err)
+		}
+		gather := func() time.Duration {
+			began := time.Now()
+			r.Gather()
+			return time.Since(began)
+		}
+		together(1)
+		if took := gather(); took != 0 {
+			t.Errorf("after one verb: waited %s", took)
+		}
+		together(crowd)
+		if took := gather(); took != gatherPause {
+			t.Errorf("after a crowd: waited %s, want %s", took, gatherPause)
+		}
+		together(crowd)
+		stop := make(chan struct{})
+		var coming sync.WaitGroup
+		coming.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(gatherPause / 2):
+					together(1)
+				}
+			}
+		})
+		if took := gather(); took < gatherLimit || took > gatherLimit+gatherPause {
+			t.Errorf("while verbs keep coming: waited %s, want %s", took, gatherLimit)
+		}
+		close(stop)
+		coming.Wait()
 	})
 }

@@ -10,7 +10,9 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -89,6 +91,8 @@ type Engine struct {
 	queue queue      // verbs that wait for mu
 	mu    sync.Mutex // who holds it decides and commits, for all in the queue
 	meta  meta       // guarded by mu
+	// together is how many verbs the last commit was of; guarded by mu.
+	together int
 	// now is replaced by each commit and never changed; so readers need no lock.
 	now atomic.Pointer[snapshot]
 
@@ -246,11 +250,15 @@ func kernelError(err error) error {
 	var e *api.Error
 	var missing *kernel.MissingError
 	var taken *kernel.TakenError
+	var parameter *kernel.ParameterError
 	switch {
 	case errors.As(err, &e):
 		return err
 	case errors.As(err, &missing):
 		return api.Errorf(api.Unsupported, "%w", err).WithFix("load the module, or run a kernel that has it")
+	case errors.As(err, &parameter):
+		dir := "/proc/sys/" + strings.Replace(path.Dir(parameter.Sysctl.Name), parameter.Sysctl.Dev, "default", 1)
+		return api.Errorf(api.Invalid, "%w", err).WithFix("choose another, or leave it out; see: ls %s", dir)
 	case errors.As(err, &taken):
 		return api.Errorf(api.Conflict, "%w", err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/towpath/towpath/internal/driver"
+	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/reconcile"
 )
 
@@ -29,7 +30,13 @@ func (e *Engine) Cleanup(ctx context.Context, k reconcile.Kernel) error {
 	down := driver.NewView()
 	down.Down, down.Saved = true, stored.Saved
 	e.now.Store(&snapshot{view: down, rev: rev})
-	if err := reconcile.New(k, e, e.Log).Once(ctx); err != nil {
+	loop := reconcile.New(k, e, e.Log)
+	for name, s := range stored.Sandboxes {
+		// A namespace of our own goes with all that is in it; out of one that nobody
+		// knows, whose owner may keep it, our part would be taken piece by piece.
+		loop.Know(driver.SandboxUnit(name), kernel.Namespace{Name: name, Cookie: s.Cookie})
+	}
+	if err := loop.Once(ctx); err != nil {
 		return err
 	}
 	e.now.Store(&snapshot{view: stored, rev: rev})

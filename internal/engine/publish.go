@@ -115,7 +115,8 @@ func (e *Engine) freePort(d *draft, p *api.Publication) (uint16, error) {
 			return q.HostPort, nil
 		}
 	}
-	return 0, api.Errorf(api.Exhausted, "no %d free host ports between %d and %d", p.Count, firstEphemeral, lastEphemeral)
+	return 0, api.Errorf(api.Exhausted, "no %d free host ports between %d and %d", p.Count, firstEphemeral, lastEphemeral).
+		WithFix("choose the host ports, or publish fewer")
 }
 
 // Unpublish takes publications of a sandbox back. A spec may leave out what

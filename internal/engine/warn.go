@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -76,9 +77,13 @@ func (e *Engine) unguarded(n *api.Network) []string {
 // seen is a network as the chains of others see it.
 func (e *Engine) seen(n *api.Network) firewall.Network {
 	h := e.loop.Facts()
+	var subnets []netip.Prefix
+	for _, s := range n.Subnets {
+		subnets = append(subnets, s.Subnet)
+	}
 	return firewall.Network{
-		Name: n.Name, Device: n.Device, V4: n.Has4(), V6: n.Has6() && h.IPv6,
-		Internal: n.Internal, Bridged: h.BridgeNF, Ways: h.Ways,
+		Name: n.Name, Device: n.Device, V4: n.Has4(), V6: n.Has6() && h.IPv6, Subnets: subnets,
+		Internal: n.Internal, Bridged4: h.BridgeNF4, Bridged6: h.BridgeNF6, Ways: h.Ways,
 	}
 }
 
@@ -89,11 +94,11 @@ func (e *Engine) seenAt(v driver.View, p *api.Publication) firewall.Publication 
 		Proto: map[string]uint8{"tcp": nft.ProtoTCP, "udp": nft.ProtoUDP, "sctp": nft.ProtoSCTP}[p.Proto],
 	}
 	for _, v4 := range []bool{true, false} {
-		n := driver.TargetNetwork(p, v4, v)
+		to, n := driver.Target(p, v4, v)
 		if n == nil {
 			continue
 		}
-		out.Network = e.seen(n)
+		out.Network, out.To = e.seen(n), append(out.To, to)
 		out.V4, out.V6 = out.V4 || v4, out.V6 || !v4
 	}
 	if p.HostIP.IsLoopback() { // nothing comes in, and what the host sends is not forwarded

@@ -7,6 +7,7 @@ package firewall
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -56,7 +57,9 @@ func alone(t nft.TableDef, keep int) *nft.Ruleset {
 			t.Chains[i].Hook = ""
 		}
 	}
-	return nft.NewRuleset(t)
+	rs := nft.NewRuleset(t)
+	rs.Leave(func(r *nft.Rule) bool { return elsewhere(t.Family, r) })
+	return rs
 }
 
 // Outcome is what becomes of traffic.
@@ -124,10 +127,13 @@ type Network struct {
 	Name, Device string
 	// V4 and V6: it has subnets of the family.
 	V4, V6 bool
+	// Subnets are where its containers have their addresses.
+	Subnets []netip.Prefix
 	// Internal networks do not leave the host.
 	Internal bool
-	// Bridged says that frames between its ports pass the hooks of IP (br_netfilter).
-	Bridged bool
+	// Bridged4 and Bridged6: frames of the family between its ports pass the hooks
+	// of IP (br_netfilter).
+	Bridged4, Bridged6 bool
 	// Ways are the links of the host that lead out.
 	Ways []string
 }
@@ -140,23 +146,43 @@ type Publication struct {
 	Port     uint16
 	Network  Network // that it leads to
 	V4, V6   bool    // the families it leads to
+	To       []netip.Addr
 }
 
 // Network tells which chains do not let a network's traffic through.
 func (c *Chains) Network(n Network) []Finding {
 	var all []Finding
 	for _, s := range families(n.V4, n.V6) {
-		all = append(all, c.ask(n, "what leaves network "+n.Name, s.out(n))...)
-		all = append(all, c.ask(n, "answers to network "+n.Name, s.answers(n))...)
-		all = append(all, c.ask(n, "traffic within network "+n.Name, s.within(n))...)
+		s = s.of(n)
+		one := c.network(n, s)
+		if len(one) == 0 {
+			continue
+		}
+		s.container, s.other = s.other, s.container
+		other := c.network(n, s)
+		for _, f := range one {
+			// What is against one container alone is not against the network.
+			if slices.ContainsFunc(other, func(o Finding) bool { return o.String() == f.String() }) {
+				all = append(all, f)
+			}
+		}
 	}
 	return distinct(all)
+}
+
+func (c *Chains) network(n Network, s sample) []Finding {
+	return slices.Concat(
+		c.ask(n, "what leaves network "+n.Name, s.out(n)),
+		c.ask(n, "answers to network "+n.Name, s.answers(n)),
+		c.ask(n, "traffic within network "+n.Name, s.within(n)),
+	)
 }
 
 // Publication tells which chains do not let a published port be reached.
 func (c *Chains) Publication(p Publication) []Finding {
 	var all []Finding
 	for _, s := range families(p.V4, p.V6) {
+		s = s.at(p)
 		all = append(all, c.ask(p.Network, "what comes in to published port "+p.Name, s.in(p))...)
 		all = append(all, c.ask(p.Network, "answers from published port "+p.Name, s.inAnswers(p))...)
 	}

@@ -1,6 +1,7 @@
 package firewall_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,37 @@ func lines(all []firewall.Finding) []string {
 		out = append(out, f.String())
 	}
 	return out
+}
+
+// TestByAddress: chains are asked about addresses that the network has; what is
+// against one container is not against the network, but against its port.
+func TestByAddress(t *testing.T) {
+	n := front()
+	n.Subnets = []netip.Prefix{netip.MustParsePrefix("172.30.0.1/24"), netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("fd30::/64")}
+	p := published(nft.ProtoTCP)
+	p.Network, p.To = n, []netip.Addr{netip.MustParseAddr("172.30.0.7"), netip.MustParseAddr("fd30::7")}
+	for rule, want := range map[string][]string{
+		`ip saddr 172.30.0.0/24 oifname "eth0" drop`: {"what leaves network front is dropped", "answers from published port 8080/tcp are dropped"},
+		`ip6 daddr fd30::/64 iifname "eth0" drop`:    {"answers to network front are dropped", "what comes in to published port 8080/tcp is dropped"},
+		`ip saddr 172.30.0.2 drop`:                   nil,
+		`ip daddr 172.30.0.7 tcp dport 80 drop`:      {"what comes in to published port 8080/tcp is dropped"},
+		`ip6 saddr fd00::/64 drop`:                   nil,
+	} {
+		def, err := nft.ParseTable("table inet mine {\n\tchain c {\n\t\ttype filter hook forward priority 10; policy accept;\n\t\t" + rule + "\n\t}\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := firewall.New(kernel.Foreign{Tables: []nft.TableDef{def}}, nil)
+		got := lines(append(c.Network(n), c.Publication(p)...))
+		if len(got) != len(want) {
+			t.Errorf("%s: %q", rule, got)
+		}
+		for _, w := range want {
+			if !slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, w) }) {
+				t.Errorf("%s: no %q in %q", rule, w, got)
+			}
+		}
+	}
 }
 
 func TestRulesetsOfOthers(t *testing.T) {
@@ -136,7 +168,7 @@ func TestOnlyWhatConcernsTheNetwork(t *testing.T) {
 	internal, v6, bridged := front(), front(), front()
 	internal.Internal = true
 	v6.V4 = false
-	bridged.Internal, bridged.Bridged = true, true
+	bridged.Internal, bridged.Bridged4, bridged.Bridged6 = true, true, true
 	c := firewall.New(f, nil)
 	if got := c.Network(internal); len(got) > 0 {
 		t.Errorf("an internal network: %v", lines(got))

@@ -30,6 +30,33 @@ func families(v4, v6 bool) []sample {
 	return out
 }
 
+// of takes the containers' addresses from the network, behind that of the bridge.
+func (s sample) of(n Network) sample {
+	for _, p := range n.Subnets {
+		first := p.Masked().Addr().Next().Next()
+		if p.Addr().Is6() != s.container.Is6() || p.Addr().IsLinkLocalUnicast() || !p.Contains(first) {
+			continue
+		}
+		s.container, s.other = first, first
+		if p.Contains(first.Next()) {
+			s.other = first.Next()
+		}
+		break
+	}
+	return s
+}
+
+// at takes the container's address from a publication.
+func (s sample) at(p Publication) sample {
+	s = s.of(p.Network)
+	for _, a := range p.To {
+		if a.Is6() == s.container.Is6() {
+			s.container = a
+		}
+	}
+	return s
+}
+
 // client is a port that connections come from.
 const client = 40000
 
@@ -134,7 +161,7 @@ func (s sample) within(n Network) []*nft.Packet {
 	frame := f.packet()
 	frame.Bridged, frame.Link = true, link(s.container.Is6())
 	frame.IIf.Name, frame.OIf.Name, frame.CT = "v-a-eth0", "v-b-eth0", nil
-	if !n.Bridged {
+	if !n.Bridged4 && !s.container.Is6() || !n.Bridged6 && s.container.Is6() {
 		return []*nft.Packet{frame}
 	}
 	return []*nft.Packet{f.packet(), f.back().packet(), frame}

@@ -12,8 +12,9 @@ type Facts struct {
 	ForceForwarding bool
 	// SCTP: the kernel has SCTP sockets, so that a port can be held.
 	SCTP bool
-	// BridgeNF: frames within a bridge pass the inet hooks (net.bridge.bridge-nf-call-iptables).
-	BridgeNF bool
+	// BridgeNF4 and BridgeNF6: frames of the family within a bridge pass the inet
+	// hooks (net.bridge.bridge-nf-call-iptables, -ip6tables).
+	BridgeNF4, BridgeNF6 bool
 	// TableFlags are the flags to protect nftables tables with, "" where the
 	// kernel (before 6.9) or the operator will not have them.
 	TableFlags string
@@ -36,7 +37,7 @@ type Facts struct {
 // Equal reports whether planning would see no difference.
 func (h Facts) Equal(o Facts) bool {
 	return h.UplinkMTU == o.UplinkMTU && h.IPv6 == o.IPv6 && h.ForceForwarding == o.ForceForwarding &&
-		h.BridgeNF == o.BridgeNF && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks) &&
+		h.BridgeNF4 == o.BridgeNF4 && h.BridgeNF6 == o.BridgeNF6 && h.SCTP == o.SCTP && h.TableFlags == o.TableFlags && h.Hooks == o.Hooks && slices.Equal(h.Uplinks, o.Uplinks) &&
 		slices.Equal(h.Listening, o.Listening) && slices.Equal(h.Ways, o.Ways) && slices.Equal(h.Doors, o.Doors) && h.Cooperate == o.Cooperate
 }
 

@@ -43,3 +43,21 @@ func (e *TakenError) Error() string {
 
 // Unwrap gives the kernel's word, if it was asked.
 func (e *TakenError) Unwrap() error { return e.Err }
+
+// ParameterError says that a link of a sandbox has no such parameter, which is an
+// errors.ErrUnsupported, or does not take the value.
+type ParameterError struct {
+	Sysctl Sysctl
+	Err    error
+}
+
+func (e *ParameterError) Error() string {
+	name := DottedSysctl(e.Sysctl.Name)
+	if errors.Is(e.Err, errors.ErrUnsupported) {
+		return fmt.Sprintf("sysctl %s: this kernel has no such parameter", name)
+	}
+	return fmt.Sprintf("sysctl %s does not take the value %q: %v", name, e.Sysctl.Value, e.Err)
+}
+
+// Unwrap gives the kernel's word.
+func (e *ParameterError) Unwrap() error { return e.Err }

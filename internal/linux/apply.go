@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +62,8 @@ func batch(ops []kernel.Op) int {
 		together = opening
 	case isEntry(ops[0]):
 		together = isEntry
+	case namespaceRemoval(ops[0]):
+		together = namespaceRemoval
 	}
 	if n := slices.IndexFunc(ops[1:], func(op kernel.Op) bool { return !together(op) }); n >= 0 {
 		return n + 1
@@ -70,6 +74,10 @@ func batch(ops []kernel.Op) int {
 func hostLinkRemoval(op kernel.Op) bool {
 	k := op.Object.Key()
 	return op.Verb == kernel.Delete && k.Kind == kernel.KindLink && k.NS == kernel.Host
+}
+
+func namespaceRemoval(op kernel.Op) bool {
+	return op.Verb == kernel.Delete && op.Object.Key().Kind == kernel.KindNamespace
 }
 
 // reservation is of a port: Reserve is also the phase of an op that Diff did not make.
@@ -91,6 +99,7 @@ type applier struct {
 	broken   map[kernel.Key]error
 	failures []kernel.Failure
 	arrivals map[string]*arrivals // by namespace
+	raised   []kernel.Up          // links
 }
 
 // run carries out a batch, between its fault points.
@@ -123,6 +132,8 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 		if err := a.k.changeEntries(ctx, ops); err != nil {
 			a.fail(err, ops...)
 		}
+	case namespaceRemoval(ops[0]):
+		a.removeNamespaces(ctx, ops)
 	case len(ops) > 1:
 		if err := a.removeLinks(ctx, ops); err != nil {
 			a.fail(err, ops...)
@@ -141,7 +152,8 @@ func (a *applier) run(ctx context.Context, ops []kernel.Op) {
 func inOp(op kernel.Op, err error) error {
 	var taken *kernel.TakenError
 	var missing *kernel.MissingError
-	if errors.As(err, &taken) || errors.As(err, &missing) {
+	var parameter *kernel.ParameterError
+	if errors.As(err, &taken) || errors.As(err, &missing) || errors.As(err, &parameter) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", op, err)
@@ -168,7 +180,7 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 	}
 	switch o := op.Object.(type) {
 	case kernel.Namespace:
-		return a.namespace(ctx, op.Verb, o)
+		return a.namespace(o)
 	case kernel.Socket:
 		return a.socket(op.Verb, o)
 	case kernel.Flows: // they come by themselves
@@ -195,18 +207,29 @@ func (a *applier) one(ctx context.Context, op kernel.Op) error {
 			return nil
 		}
 		err := sysctl.Write(sp.file, o.Name, o.Value)
-		if o.NS == kernel.Host && o.Dev != "" && errors.Is(err, fs.ErrNotExist) {
+		if o.NS == kernel.Host && errors.Is(err, fs.ErrNotExist) {
 			// The link went meanwhile, as those of other engines come and go. If it is
 			// one of ours, its end is an event of its own.
 			return nil
 		}
-		return err
+		return ofParameter(o, err)
 	case kernel.Rule:
 		return a.rule(ctx, sp, op.Verb, o)
 	}
 	err = a.onLink(ctx, sp, op)
 	if op.Verb == kernel.Delete && gone(err) {
 		return nil
+	}
+	return err
+}
+
+// ofParameter names the parameter of a sandbox's link that the kernel refuses.
+// Whoever connected it chose it.
+func ofParameter(o kernel.Sysctl, err error) error {
+	for _, refusal := range []error{errors.ErrUnsupported, unix.EINVAL, unix.ERANGE} {
+		if o.NS != kernel.Host && o.Dev != "" && errors.Is(err, refusal) {
+			return &kernel.ParameterError{Sysctl: o, Err: refusal}
+		}
 	}
 	return err
 }
@@ -290,17 +313,51 @@ func neighbour(o kernel.Neighbour, index int) (rt.Neighbour, error) {
 	return n, nil
 }
 
-// namespace binds or lets go of a namespace.
-func (a *applier) namespace(ctx context.Context, verb kernel.Verb, o kernel.Namespace) error {
-	path := a.k.Path(o.Name)
-	if verb == kernel.Delete && o.Cookie != 0 {
-		a.leave(ctx, o.Name)
-	}
-	a.spaces.forget(o.Name)
-	if verb == kernel.Delete {
+// unmounts is how many namespaces are let go of at a time. Each unmount waits for
+// a grace period of RCU (namespace_unlock), and those that wait together share it.
+const unmounts = 16
+
+// afterlife is how long a namespace is still held that has no name any more: what
+// the kernel has to do when the last one lets go of it (cleanup_net) takes the
+// processors and the lock of links, and somebody waits for the rest of the pass.
+const afterlife = 200 * time.Millisecond
+
+// removeNamespaces lets go of namespaces.
+func (a *applier) removeNamespaces(ctx context.Context, ops []kernel.Op) {
+	errs := make([]error, len(ops))
+	held := make([]*os.File, len(ops))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, unmounts)
+	for i, op := range ops {
+		o := op.Object.(kernel.Namespace)
+		if o.Cookie != 0 {
+			a.leave(ctx, o.Name)
+		}
+		a.spaces.forget(o.Name)
 		a.k.unhear(o.Name)
-		return netns.Remove(path)
+		slots <- struct{}{}
+		wg.Go(func() {
+			held[i], _ = netns.Open(a.k.Path(o.Name)) // it may be gone
+			errs[i] = netns.Remove(a.k.Path(o.Name))
+			<-slots
+		})
 	}
+	wg.Wait()
+	time.AfterFunc(afterlife, func() {
+		for _, f := range held {
+			_ = f.Close() // of nil too
+		}
+	})
+	for i, op := range ops {
+		if errs[i] != nil {
+			a.fail(inOp(op, errs[i]), op)
+		}
+	}
+}
+
+// namespace makes or binds a namespace.
+func (a *applier) namespace(o kernel.Namespace) error {
+	a.spaces.forget(o.Name)
 	if o.Cookie == 0 {
 		return a.newNamespace(o.Name)
 	}
@@ -310,7 +367,7 @@ func (a *applier) namespace(ctx context.Context, verb kernel.Verb, o kernel.Name
 	if f == nil {
 		return errors.New("the adopted namespace is not bound any more and nobody has passed it again; remove the sandbox and create it anew")
 	}
-	if err := netns.Bind(int(f.Fd()), path); err != nil {
+	if err := netns.Bind(int(f.Fd()), a.k.Path(o.Name)); err != nil {
 		return err
 	}
 	a.k.mu.Lock()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/towpath/towpath/internal/driver"
 	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/netns"
 	"github.com/towpath/towpath/internal/linux/rt"
 )
 
@@ -176,6 +179,31 @@ func TestRemoveMany(t *testing.T) {
 	h.agrees(networks)
 }
 
+// TestRemoveNamespaces lets go of many namespaces in one call: those that cannot
+// go are named, and the others go.
+func TestRemoveNamespaces(t *testing.T) {
+	h := newHost(t, false)
+	must(t, os.MkdirAll(h.Path("s7"), 0o755)) // no file, so not ours
+	var ops []kernel.Op
+	for i := range 40 {
+		o := kernel.Namespace{Name: fmt.Sprintf("s%d", i)}
+		if i != 7 {
+			must(t, netns.Create(h.Path(o.Name)))
+		}
+		ops = append(ops, kernel.Op{Verb: kernel.Delete, Object: o})
+	}
+	failures := h.Apply(t.Context(), ops)
+	if len(failures) != 1 || failures[0].Op != ops[7] || !strings.Contains(failures[0].Err.Error(), "not a regular file") {
+		t.Errorf("failures: %v", failures)
+	}
+	left, err := os.ReadDir(filepath.Dir(h.Path("s7")))
+	must(t, err)
+	if len(left) != 1 || left[0].Name() != "s7" {
+		t.Errorf("left: %v", left)
+	}
+	must(t, os.Remove(h.Path("s7")))
+}
+
 // TestKernelsWords: a failure carries the op, the error number and the kernel's
 // own explanation.
 func TestKernelsWords(t *testing.T) {
@@ -225,14 +253,16 @@ func TestKernelsWords(t *testing.T) {
 // failure of the pass, a parameter that the kernel has not is one.
 func TestSysctlOfLinkThatWent(t *testing.T) {
 	h := newHost(t, false)
-	change := func(dev, name string) []kernel.Failure {
-		s := kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/conf/" + dev + "/" + name, Value: "1", Dev: dev}
+	change := func(dev, name, of string) []kernel.Failure {
+		s := kernel.Sysctl{NS: kernel.Host, Name: "net/ipv4/conf/" + dev + "/" + name, Value: "1", Dev: of}
 		return h.Apply(t.Context(), []kernel.Op{{Verb: kernel.Change, Object: s}})
 	}
-	if f := change("veth0123", "forwarding"); len(f) > 0 {
-		t.Errorf("a link that went: %v", f)
+	for _, of := range []string{"veth0123", ""} { // of a link of ours, and of the host
+		if f := change("veth0123", "forwarding", of); len(f) > 0 {
+			t.Errorf("a link that went: %v", f)
+		}
 	}
-	if f := change("lo", "no_such_parameter"); len(f) != 1 {
+	if f := change("lo", "no_such_parameter", "lo"); len(f) != 1 {
 		t.Errorf("a parameter that is not there: %v, want a failure", f)
 	}
 }

@@ -25,8 +25,9 @@ func (k *Kernel) Facts(ctx context.Context) (kernel.Facts, error) {
 	f := kernel.Facts{TableFlags: k.flags, IPv6: k.ipv6, Hooks: k.hooks, Cooperate: k.Cooperate}
 	_, f.ForceForwarding = k.number("net/ipv6/conf/all/force_forwarding")
 	f.SCTP = hasSCTP()
-	nf, _ := k.number("net/bridge/bridge-nf-call-iptables")
-	f.BridgeNF = nf == 1
+	nf4, _ := k.number("net/bridge/bridge-nf-call-iptables")
+	nf6, _ := k.number("net/bridge/bridge-nf-call-ip6tables")
+	f.BridgeNF4, f.BridgeNF6 = nf4 == 1, nf6 == 1
 	links, err := k.rt.Links(ctx, rt.LinkFilter{})
 	if err != nil {
 		return f, fmt.Errorf("read links: %w", err)

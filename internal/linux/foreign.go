@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -63,11 +62,12 @@ func (k *Kernel) Foreign(ctx context.Context) (*kernel.Foreign, error) {
 		f.all = true
 		return nil, fmt.Errorf("read the firewalls of others: %w", err)
 	}
-	legacy, err := k.readLegacy()
+	legacy, differs, err := k.readLegacy()
 	if err != nil {
+		f.now = nil // what changed has been told, and is told once
 		return nil, fmt.Errorf("read the firewalls of others: %w", err)
 	}
-	if changed || f.now == nil || !reflect.DeepEqual(f.now.Legacy, legacy) {
+	if changed || differs || f.now == nil {
 		f.now = &kernel.Foreign{Legacy: legacy}
 		for _, id := range slices.SortedFunc(maps.Keys(f.forwards), compareTables) {
 			f.now.Tables = append(f.now.Tables, f.forwards[id])
@@ -149,16 +149,17 @@ func (k *Kernel) readStale(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-func (k *Kernel) readLegacy() ([]rules.TableDef, error) {
-	var out []rules.TableDef
+// readLegacy reads those of iptables-legacy, and says whether they are others than
+// before.
+func (k *Kernel) readLegacy() (all []rules.TableDef, differs bool, err error) {
 	for _, ipv6 := range []bool{false, true} {
-		tables, err := k.xt.Forward(ipv6)
+		tables, changed, err := k.xt.Forward(ipv6)
 		if err != nil {
-			return nil, err
+			return nil, true, err
 		}
-		out = append(out, tables...)
+		all, differs = append(all, tables...), differs || changed
 	}
-	return out, nil
+	return all, differs, nil
 }
 
 // watchForeign begins to trust notifications; the monitor listens already.

@@ -121,7 +121,7 @@ func Open(c Config) (*Kernel, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(c.RunDir, "netns"), 0o755); err != nil {
-		return nil, fmt.Errorf("make run directory: %w", err)
+		return nil, fmt.Errorf("make run directory: %w; give another --run-dir", err)
 	}
 	self, err := netns.Self()
 	if err != nil {
@@ -185,36 +185,6 @@ func (k *Kernel) Close() error {
 
 // Path is where the namespace of a sandbox is bound.
 func (k *Kernel) Path(sandbox string) string { return filepath.Join(k.RunDir, "netns", sandbox) }
-
-// ErrSelf is what Adopt gives for the host's own namespace.
-var ErrSelf = errors.New("it is the namespace towpathd itself runs in")
-
-// Adopt identifies the namespace behind f by its cookie and keeps a handle on
-// it until an op binds it.
-func (k *Kernel) Adopt(f *os.File) (uint64, error) {
-	cookie, err := netns.Cookie(f)
-	if err != nil {
-		return 0, fmt.Errorf("identify namespace: %w", err)
-	}
-	same, err := netns.Same(f, k.self)
-	if err != nil {
-		return 0, fmt.Errorf("identify namespace: %w", err)
-	}
-	if same {
-		return 0, ErrSelf
-	}
-	kept, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err != nil {
-		return 0, fmt.Errorf("keep namespace: %w", err)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if old := k.offered[cookie]; old != nil {
-		_ = old.Close()
-	}
-	k.offered[cookie] = kept
-	return cookie, nil
-}
 
 // space is one namespace opened for the length of a pass. Handles cost
 // descriptors, and one that stays open would keep its namespace alive.

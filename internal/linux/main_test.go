@@ -89,7 +89,13 @@ func (h *host) open(protect bool) {
 // put applies the difference between two states, and fails the test when an op fails.
 func (h *host) put(have, want kernel.State) {
 	h.Helper()
-	for _, f := range h.Apply(h.Context(), kernel.Diff(have, want)) {
+	h.do(kernel.Diff(have, want))
+}
+
+// do carries out ops, and fails the test when one fails.
+func (h *host) do(ops []kernel.Op) {
+	h.Helper()
+	for _, f := range h.Apply(h.Context(), ops) {
 		h.Fatalf("%s: %v", f.Op, f.Err)
 	}
 }

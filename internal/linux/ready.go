@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/towpath/towpath/internal/kernel"
@@ -206,7 +207,7 @@ func (k *Kernel) furnish(ctx context.Context, objects []kernel.Object) (*ready, 
 	r := &ready{space: &space{file: f, buffers: &k.nftBuffers}, has: objects}
 	if r.space.rt, err = rt.DialWith(int(f.Fd()), &k.rtBuffers); err == nil {
 		r.space.rt.LimitLists(sandboxRoutes)
-		err = noAdvertisements(f)
+		err = prepare(f)
 	}
 	if err == nil {
 		r.space.news, err = rt.Listen(int(f.Fd()), rt.GroupIPv6Address)
@@ -253,14 +254,21 @@ func (r *ready) furnish(ctx context.Context, k *Kernel) error {
 	return errors.Join(err, c.Close())
 }
 
-// noAdvertisements makes links that come later take no routes from neighbours,
-// as those of a sandbox shall not: then each need not be told.
-func noAdvertisements(ns *os.File) error {
-	err := sysctl.Write(ns, "net/ipv6/conf/default/accept_ra", "0")
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrNotExist) {
-		return nil // a kernel without IPv6
+// prepare sets in a new namespace what links that come later take over, so that
+// each need not be told: no routes from advertisements of neighbours, as a
+// sandbox takes none. And a link that goes shall not be followed by a
+// notification for each of its IPv6 routes, as it is not for those of IPv4: the
+// kernel looks for each whether somebody listens in any other namespace.
+func prepare(ns *os.File) error {
+	for _, p := range []string{"net/ipv6/conf/default/accept_ra=0", "net/ipv6/route/skip_notify_on_dev_down=1"} {
+		key, value, _ := strings.Cut(p, "=")
+		err := sysctl.Write(ns, key, value)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Otherwise it is a kernel without IPv6, or without the parameter.
 	}
-	return err
+	return nil
 }
 
 // foreseen is what the ops of a pass will make, and what of it is there already.
@@ -303,7 +311,7 @@ func (a *applier) newNamespace(name string) error {
 		if err == nil {
 			var sp *space
 			if sp, err = a.spaces.at(name); err == nil {
-				err = noAdvertisements(sp.file)
+				err = prepare(sp.file)
 			}
 		}
 		return err

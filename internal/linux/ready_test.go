@@ -3,10 +3,13 @@
 package linux_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/sysctl"
+	"github.com/towpath/towpath/internal/testnet"
 )
 
 // TestReady: a sandbox in a namespace that was ready is like any other.
@@ -37,6 +40,17 @@ func TestReady(t *testing.T) {
 	must(t, err)
 	if got != cookie && other != cookie {
 		t.Error("neither sandbox is in the namespace that was ready")
+	}
+	for _, name := range []string{"first", "second", "third"} { // made cold, and ready
+		for _, p := range []struct{ key, want string }{{"net/ipv6/conf/default/accept_ra", "0"}, {"net/ipv6/route/skip_notify_on_dev_down", "1"}} {
+			got, err := sysctl.Read(h.sandbox(name).F, p.key)
+			if errors.Is(err, errors.ErrUnsupported) && !testnet.Has("root") {
+				continue // parameters of routes are not an ordinary user's (ipv6_route_sysctl_init)
+			}
+			if err != nil || got != p.want {
+				t.Errorf("%s in %s is %s (%v), want %s", p.key, name, got, err, p.want)
+			}
+		}
 	}
 	if v.Host.Hooks != kernel.NoHooks {
 		echoes(t, second, port53(), 2_000)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/towpath/towpath/internal/kernel"
 	"github.com/towpath/towpath/internal/linux/nft"
@@ -19,31 +21,47 @@ import (
 // nftables; so of links, addresses and routes only what takes something away is
 // passed on, and the reader compares with what it wants.
 func (k *Kernel) Watch(ctx context.Context) (<-chan kernel.Event, error) {
-	links, err := rt.ListenAll(int(k.self.Fd()), rt.GroupLink, rt.GroupIPv4Address, rt.GroupIPv6Address,
-		rt.GroupIPv4Route, rt.GroupIPv6Route, rt.GroupIPv4Netconf, rt.GroupIPv6Netconf)
-	if err != nil {
+	var open []io.Closer
+	fail := func(err error) (<-chan kernel.Event, error) {
+		for _, c := range open {
+			err = errors.Join(err, c.Close())
+		}
 		return nil, err
 	}
-	rules, err := nft.ListenAll(int(k.self.Fd()))
+	host := int(k.self.Fd())
+	// For each notification of any namespace the kernel looks through the ids of
+	// all namespaces (peernet_has_id), so that what is only asked of the host has a
+	// socket that hears no other.
+	links, err := rt.ListenAll(host, rt.GroupLink, rt.GroupIPv4Address, rt.GroupIPv6Address, rt.GroupIPv4Route, rt.GroupIPv6Route)
 	if err != nil {
-		return nil, errors.Join(err, links.Close())
+		return fail(err)
 	}
+	open = append(open, links)
+	switches, err := rt.Listen(host, rt.GroupIPv4Netconf, rt.GroupIPv6Netconf)
+	if err != nil {
+		return fail(err)
+	}
+	open = append(open, switches)
+	rules, err := nft.ListenAll(host)
+	if err != nil {
+		return fail(err)
+	}
+	open = append(open, rules)
 	w := &watcher{k: k, out: make(chan kernel.Event, 64), touches: make(chan touch)}
 	if err := w.prime(ctx); err != nil {
-		return nil, errors.Join(err, links.Close(), rules.Close())
+		return fail(err)
 	}
 	if err := k.watchForeign(ctx); err != nil {
-		return nil, errors.Join(err, links.Close(), rules.Close())
+		return fail(err)
 	}
-	done := make(chan struct{}, 4)
-	go func() { w.links(ctx, links); _ = links.Close(); done <- struct{}{} }()
-	go func() { w.rules(ctx, rules); _ = rules.Close(); done <- struct{}{} }()
-	go func() { w.zones(ctx); done <- struct{}{} }()
-	go func() { w.doors(ctx); done <- struct{}{} }()
+	var running sync.WaitGroup
+	running.Go(func() { w.links(ctx, links); _ = links.Close() })
+	running.Go(func() { w.links(ctx, switches); _ = switches.Close() })
+	running.Go(func() { w.rules(ctx, rules); _ = rules.Close() })
+	running.Go(func() { w.zones(ctx) })
+	running.Go(func() { w.doors(ctx) })
 	go func() {
-		for range cap(done) {
-			<-done
-		}
+		running.Wait()
 		close(w.out)
 	}()
 	return w.out, nil

@@ -190,6 +190,9 @@ func TestForeignExpressionsArePrinted(t *testing.T) {
 		{[]Expr{ConntrackMatch("related", "established").Expr(), Counter{}, Verdict{Code: Accept}}, `xt match "conntrack" { related, established } counter accept`},
 		{[]Expr{Counter{}, XT{Target: true, Name: "REJECT"}.Expr()}, `counter xt target "REJECT"`},
 		{[]Expr{Meta{DReg: 1, Key: 99}, Cmp{SReg: 1, Data: []byte{1}}}, "[ meta DReg:1 Key:99 SReg:0 ] [ cmp SReg:1 Op:0 Data:[1] ]"},
+		// iptables compares the end of a whole name, and none of what a name begins with.
+		{[]Expr{Meta{DReg: 1, Key: MetaOIfName}, Cmp{SReg: 1, Data: []byte("podman1\x00")}}, `oifname "podman1"`},
+		{[]Expr{Meta{DReg: 1, Key: MetaOIfName}, Cmp{SReg: 1, Data: []byte("podman")}}, `oifname "podman*"`},
 		{[]Expr{Cmp{SReg: 7, Data: []byte{1}}}, "[ cmp SReg:7 Op:0 Data:[1] ]"},
 		{[]Expr{Immediate{DReg: 1, Data: []byte{1}}}, "[ immediate DReg:1 Data:[1] ]"},
 		{

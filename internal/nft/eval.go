@@ -3,6 +3,7 @@ package nft
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -23,6 +24,8 @@ type Ruleset struct {
 type tableIndex struct {
 	*TableDef
 	sets map[string]*setIndex
+	// some are the rules that are asked of chains of which not all are.
+	some map[string][]int
 }
 
 // NewRuleset prepares tables for evaluation. They must not change afterwards.
@@ -36,6 +39,40 @@ func NewRuleset(tables ...TableDef) *Ruleset {
 		rs.tables = append(rs.tables, t)
 	}
 	return rs
+}
+
+// Leave leaves rules out that match none of the packets there will be. Refs stay
+// the same.
+func (rs *Ruleset) Leave(out func(*Rule) bool) {
+	for _, t := range rs.tables {
+		t.some = map[string][]int{}
+		for i := range t.Chains {
+			c := &t.Chains[i]
+			kept := []int{}
+			for j := range c.Rules {
+				if !out(&c.Rules[j]) {
+					kept = append(kept, j)
+				}
+			}
+			if len(kept) < len(c.Rules) {
+				t.some[c.Name] = kept
+			}
+		}
+	}
+}
+
+// rules are the indices of the rules of a chain that are asked.
+func (t *tableIndex) rules(c *ChainDef) iter.Seq[int] {
+	if some, ok := t.some[c.Name]; ok {
+		return slices.Values(some)
+	}
+	return func(yield func(int) bool) {
+		for i := range c.Rules {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // Ref names a rule, or with Index -1 the policy of a chain.
@@ -177,12 +214,8 @@ func (r *run) start() {
 
 // chain runs the rules of a chain; Continue means that none decided.
 func (r *run) chain(c *ChainDef, depth int) VerdictCode {
-	for i := range c.Rules {
-		ref := Ref{
-			Family: r.table.Family, Table: r.table.Name, Chain: c.Name, Index: i,
-			Handle: c.Rules[i].Handle, Comment: c.Rules[i].AnyComment(),
-		}
-		v, matched := r.rule(&c.Rules[i], &ref)
+	for i := range r.table.rules(c) {
+		v, ref, matched := r.rule(c, i)
 		if !matched {
 			continue
 		}
@@ -221,27 +254,39 @@ func (r *run) undecided(ref Ref, reason string) VerdictCode {
 	return Undecided
 }
 
-// rule runs the expressions of a rule. matched is false if one did not match.
-func (r *run) rule(rule *Rule, ref *Ref) (v Verdict, matched bool) {
+// ref names a rule of a chain.
+func (r *run) ref(c *ChainDef, i int) Ref {
+	rule := &c.Rules[i]
+	return Ref{
+		Family: r.table.Family, Table: r.table.Name, Chain: c.Name, Index: i,
+		Handle: rule.Handle, Comment: rule.AnyComment(),
+	}
+}
+
+// rule runs the expressions of a rule. matched is false if one did not match;
+// most rules do not, so that a rule is named only when there is something to say.
+func (r *run) rule(c *ChainDef, i int) (v Verdict, ref Ref, matched bool) {
+	rule := &c.Rules[i]
 	r.regs = [len(r.regs)]byte{}
 	v = Verdict{Code: Continue}
 	action := ""
 	for _, e := range rule.Exprs {
 		s := r.exec(e)
 		if s.reason != "" && r.p.Assume != nil && e.ExprName() != "target" {
-			if passes, ok := r.p.Assume(*ref); ok {
+			if passes, ok := r.p.Assume(r.ref(c, i)); ok {
 				s = status{ok: passes}
 			}
 		}
 		switch {
 		case s.reason != "":
+			ref = r.ref(c, i)
 			ref.Text = rule.String()
-			return Verdict{Code: r.undecided(*ref, s.reason)}, true
+			return Verdict{Code: r.undecided(ref, s.reason)}, ref, true
 		case !s.ok:
-			return v, false
+			return v, ref, false
 		case s.nat != nil:
-			ref.Text = rule.String()
-			s.nat.By = *ref
+			s.nat.By = r.ref(c, i)
+			s.nat.By.Text = rule.String()
 			r.out.NAT = append(r.out.NAT, *s.nat)
 		}
 		if s.action != "" {
@@ -252,9 +297,10 @@ func (r *run) rule(rule *Rule, ref *Ref) (v Verdict, matched bool) {
 			break
 		}
 	}
+	ref = r.ref(c, i)
 	ref.Text = rule.String()
-	r.out.Steps = append(r.out.Steps, Step{Ref: *ref, Action: action})
-	return v, true
+	r.out.Steps = append(r.out.Steps, Step{Ref: ref, Action: action})
+	return v, ref, true
 }
 
 // setIndex is a set made ready for lookups.

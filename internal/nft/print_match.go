@@ -70,7 +70,7 @@ func (v *value) compared(e Cmp) (string, bool) {
 	switch {
 	case len(e.Data) < v.size && t.style != styleIfname:
 		return "", false
-	case len(e.Data) < t.size && t.style == styleIfname:
+	case len(e.Data) < t.size && t.style == styleIfname && !strings.HasSuffix(string(e.Data), "\x00"): // iptables compares a whole name with its end
 		return v.text + " " + op + quote(string(e.Data)+"*"), true
 	case t.style == styleFlags && e.Op == CmpEq:
 		op = "== "

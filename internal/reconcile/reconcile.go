@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -109,6 +110,14 @@ func New(k Kernel, source Source, log *slog.Logger) *Loop {
 	}
 }
 
+// Know says, before the first pass, what a unit has from an earlier life, so that
+// it is not taken for what somebody else may have a share in.
+func (l *Loop) Know(u driver.Unit, objects ...kernel.Object) {
+	l.passing.Lock()
+	defer l.passing.Unlock()
+	l.own(u, kernel.NewState(objects...))
+}
+
 // fullInterval is how often everything is read even though no event asked for it.
 const fullInterval = 5 * time.Minute
 
@@ -194,9 +203,20 @@ func (l *Loop) add(w work) {
 	l.pending.full = l.pending.full || w.full
 	l.pending.units = merge(l.pending.units, w.units)
 	l.pending.recheck = merge(l.pending.recheck, w.recheck)
-	if w.why != "" {
-		l.pending.why = w.why
+	l.pending.why = reasons(l.pending.why, w.why)
+}
+
+// reasons adds why to look again to those that there are, a few of them: which of
+// them it was that did the harm is not known.
+func reasons(all, why string) string {
+	const sep = ", and "
+	switch {
+	case all == "" || why == "":
+		return all + why
+	case slices.Contains(strings.Split(all, sep), why) || strings.Count(all, sep) >= 3:
+		return all
 	}
+	return all + sep + why
 }
 
 func merge(a, b map[driver.Unit]bool) map[driver.Unit]bool {

@@ -261,6 +261,16 @@ func TestHealsWhatOthersTake(t *testing.T) {
 }
 
 // TestAdoptsAfterRestart: a second loop over what the first left applies nothing.
+func TestReasons(t *testing.T) {
+	all := ""
+	for _, why := range []string{"", "a", "b", "a", "", "c", "d", "e"} {
+		all = reasons(all, why)
+	}
+	if all != "a, and b, and c, and d" {
+		t.Errorf("%q", all)
+	}
+}
+
 func TestAdoptsAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, fake.New())

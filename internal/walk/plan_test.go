@@ -55,7 +55,7 @@ func TestPlan(t *testing.T) {
 		{"web", "172.20.0.77:80/tcp", api.Dropped, "", "nobody on eth0 answers for 172.20.0.77: EHOSTUNREACH"},
 		{"web", "192.0.2.77:80/tcp", api.Rejected, "", "nobody on eth0 answers for 192.0.2.77"},
 		{"web", "172.20.0.255:80/udp", api.Dropped, "", "broadcast address: EACCES"},
-		{"web", "224.0.0.9:80/udp", api.Lost, "", "not followed"},
+		{"web", "224.0.0.9:80/udp", api.Undecided, "", "not followed"},
 		{"host", "172.20.0.2:80/tcp", api.Delivered, "172.20.0.1:49152 > 172.20.0.2:80", ""},
 		{"host", "[fd00::2]:80/udp", api.Delivered, "[fd00::1]:49152 > [fd00::2]:80", ""},
 		{"host", "127.0.0.1:81/udp", api.Refused, "", "nothing in host listens"},
@@ -132,7 +132,7 @@ func TestICCOff(t *testing.T) {
 	for name, nf := range map[string]bool{"ports": false, "rules": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.view.Networks["front"].ICC, w.view.Host.BridgeNF = false, nf
+			w.view.Networks["front"].ICC, w.view.Host.BridgeNF4, w.view.Host.BridgeNF6 = false, nf, nf
 			why4, why6, change := "nobody on eth0 answers for 172.20.0.3", "nobody on eth0 answers for fd00::3", (func(*machine.Host))(nil)
 			if nf {
 				why4, why6, change = `rule "icc off"`, `neighbour discovery of fd00::3: rule "icc off"`, bridgeNF

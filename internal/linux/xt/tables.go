@@ -19,52 +19,49 @@ import (
 // Tables reads all tables of IPv4 or IPv6 that are there, as tables of nftables
 // that do the same. A rule's handle is its number in its chain, as iptables counts.
 func (r *Reader) Tables(ipv6 bool) ([]nft.TableDef, error) {
-	return r.tables(ipv6, func(string) bool { return true })
-}
-
-// Forward reads those that have a chain at hook forward.
-func (r *Reader) Forward(ipv6 bool) ([]nft.TableDef, error) {
-	return r.tables(ipv6, func(name string) bool { return name == "filter" || name == "mangle" || name == "security" })
-}
-
-// tables reads those that are wanted. To ask for a table that is not there would
-// make the kernel make it, so that /proc is asked first.
-func (r *Reader) tables(ipv6 bool, want func(name string) bool) ([]nft.TableDef, error) {
 	l := layoutOf(ipv6)
-	names, err := r.list(ipv6)
+	var out []nft.TableDef
+	err := r.each(l, func(string) bool { return true }, func(fd int, name string) error {
+		in, b, err := fetch(fd, l, name, nil)
+		if err != nil {
+			return err
+		}
+		t, err := l.table(name, in, b[entriesAt:])
+		out = append(out, t)
+		return err
+	})
+	return out, err
+}
+
+// each does something with each wanted table. To ask for a table that is not
+// there would make the kernel make it, so that /proc is asked first.
+func (r *Reader) each(l layout, want func(name string) bool, do func(fd int, name string) error) error {
+	names, err := r.list(l)
 	if err != nil || names == nil {
-		return nil, err
+		return err
 	}
 	buf := make([]byte, 256)
 	n, err := names.ReadAt(buf, 0)
 	if err != nil && err != io.EOF { //nolint:errorlint // of ReadAt
-		return nil, fmt.Errorf("list tables: %w", err)
+		return fmt.Errorf("list tables: %w", err)
 	}
 	there := slices.DeleteFunc(strings.Fields(string(buf[:n])), func(name string) bool { return !want(name) })
 	if len(there) == 0 {
-		return nil, nil
+		return nil
 	}
-	var out []nft.TableDef
-	err = netns.Do(r.ns, func() error {
+	return netns.Do(r.ns, func() error {
 		fd, err := unix.Socket(l.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd) //nolint:errcheck // nothing was written
 		for _, name := range there {
-			in, b, err := fetch(fd, l, name)
-			if err != nil {
+			if err := do(fd, name); err != nil {
 				return fmt.Errorf("read table %s of %s: %w", name, strings.TrimSuffix(l.names, "_names"), err)
 			}
-			t, err := l.table(name, in, b)
-			if err != nil {
-				return fmt.Errorf("read table %s of %s: %w", name, strings.TrimSuffix(l.names, "_names"), err)
-			}
-			out = append(out, t)
 		}
 		return nil
 	})
-	return out, err
 }
 
 // hookNames are those of the hooks by their numbers (NF_INET_PRE_ROUTING ...).

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,14 @@ func layoutOf(ipv6 bool) layout {
 	return layout{unix.AF_INET, unix.IPPROTO_IP, "ip_tables_names", 88}
 }
 
+// index is that of a family in a Reader.
+func (l layout) index() int {
+	if l.family == unix.AF_INET6 {
+		return 1
+	}
+	return 0
+}
+
 // ErrMalformed is wrapped by the error of entries that do not hold together.
 var ErrMalformed = errors.New("malformed table")
 
@@ -49,6 +58,8 @@ type Reader struct {
 	// names are the lists of tables in /proc/net, IPv4 and IPv6, opened in the
 	// namespace: to read them again costs next to nothing. nil: not there yet.
 	names [2]*os.File
+	// seen are the tables with a chain at hook forward, as Forward read them last.
+	seen [2]map[string]*seen
 }
 
 // New makes a Reader for the namespace ns, which must stay open.
@@ -67,12 +78,9 @@ func (r *Reader) Close() error {
 
 // list opens the list of tables; nil when the kernel has none, which may change
 // when the module comes, for all namespaces at once.
-func (r *Reader) list(ipv6 bool) (*os.File, error) {
-	at := &r.names[0]
-	if ipv6 {
-		at = &r.names[1]
-	}
-	path := "/proc/thread-self/net/" + layoutOf(ipv6).names
+func (r *Reader) list(l layout) (*os.File, error) {
+	at := &r.names[l.index()]
+	path := "/proc/thread-self/net/" + l.names
 	if *at != nil {
 		return *at, nil
 	}
@@ -102,25 +110,35 @@ const (
 	maxSize   = 1 << 24 // of a table that is still read
 )
 
-// fetch asks for a table that is there.
-func fetch(fd int, l layout, table string) (info, []byte, error) {
+// ask asks about a table that is there.
+func ask(fd int, l layout, table string) (info, error) {
 	var in info
 	request := append([]byte(table), make([]byte, infoSize-len(table))...)
 	if err := getsockopt(fd, l.level, getInfo, request); err != nil {
-		return in, nil, err
+		return in, err
 	}
-	if err := binary.Read(bytes.NewReader(request[nameSize:]), binary.NativeEndian, &in); err != nil {
+	err := binary.Read(bytes.NewReader(request[nameSize:]), binary.NativeEndian, &in)
+	return in, err
+}
+
+// fetch asks for a table that is there. Its rules are in what is returned behind
+// entriesAt; that is spare where it is large enough.
+func fetch(fd int, l layout, table string, spare []byte) (info, []byte, error) {
+	in, err := ask(fd, l, table)
+	if err != nil {
 		return in, nil, err
 	}
 	if in.Size > maxSize {
 		return in, nil, fmt.Errorf("%d bytes of rules: %w", in.Size, unix.E2BIG)
 	}
-	request = append([]byte(table), make([]byte, entriesAt+int(in.Size)-len(table))...)
+	request := slices.Grow(spare[:0], entriesAt+int(in.Size))[:entriesAt+int(in.Size)]
+	clear(request) // the kernel leaves out what is behind the end of a name
+	copy(request, table)
 	binary.NativeEndian.PutUint32(request[nameSize:], in.Size)
 	if err := getsockopt(fd, l.level, getEntries, request); err != nil {
 		return in, nil, err
 	}
-	return in, request[entriesAt:], nil
+	return in, request, nil
 }
 
 // offsets gives where the target of an entry and the next entry begin.

@@ -113,7 +113,7 @@ func (n *Naming) validateNaming() error {
 func ValidServer(a netip.Addr) error {
 	switch {
 	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast():
-		return Errorf(Invalid, "DNS server %s is not the address of a server", a)
+		return Errorf(Invalid, "DNS server %s is not the address of a server", a).WithFix("give that of one host, as 192.0.2.53")
 	case a.Unmap() == netip.MustParseAddr(ResolverAddress):
 		return Errorf(Invalid, "DNS server %s is Towpath's own resolver, which would ask itself", a).
 			WithFix("leave it out: a sandbox asks it in any case")
@@ -126,7 +126,7 @@ func validSearch(domain string, of int) error {
 	case domain == "." && of == 1:
 		return nil
 	case domain == ".":
-		return Errorf(Invalid, "search domain . means none, and goes with no other")
+		return Errorf(Invalid, "search domain . means none, and goes with no other").WithFix("leave out the one or the others")
 	}
 	if why := Unresolvable(strings.TrimSuffix(domain, ".")); why != "" {
 		return Errorf(Invalid, "search domain %q is not valid: %s", clip(domain), why).WithFix("write it as example.org; a single . is none at all")

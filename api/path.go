@@ -32,7 +32,9 @@ type Path struct {
 	Fix     string `json:"fix"`
 	// Summary is the way in a few words: network "front", NAT.
 	Summary string `json:"summary,omitzero"`
-	Hops    []Hop  `json:"hops"`
+	// Alike is how many more were like this one, of which nothing else is told.
+	Alike uint64 `json:"alike,omitzero"`
+	Hops  []Hop  `json:"hops"`
 }
 
 // PathKind tells an expected path from one that was seen.
@@ -167,8 +169,10 @@ type Hop struct {
 	Device  string `json:"device"`
 	Ifindex int    `json:"ifindex,omitzero"`
 	// Port is the bridge port the frame came in by or leaves by.
-	Port  string `json:"port,omitzero"`
-	Layer Layer  `json:"layer"`
+	Port string `json:"port,omitzero"`
+	// Layer is "" of a packet that the packet filter dropped, where it cannot be
+	// known at which hook.
+	Layer Layer `json:"layer"`
 	// Action is a verb: resolves, sends, receives, bridges, routes, delivers, refuses; or
 	// what a rule did: accept, drop, reject, rewrites, undecided, dnat, snat,
 	// masquerade, redirect, and for answers un-dnat and un-snat.

@@ -138,13 +138,19 @@ func TestBroken(t *testing.T) {
 		}},
 		{"wrong neighbour", func(h *machine.Host) {
 			space(h, "host").Neighbours = []machine.Neighbour{{Dev: "tp-front", IP: netip.MustParseAddr("172.20.0.2"), MAC: "02:00:00:00:00:ee"}}
-		}, []question{{"host", "172.20.0.2", api.Dropped, "", "nobody on tp-front answers"}}},
+		}, []question{{"host", "172.20.0.2", api.Dropped, "", "no port of bridge tp-front leads to 02:00:00:00:00:ee"}}},
+		{"neighbour that is down", func(h *machine.Host) {
+			space(h, "host").Neighbours = []machine.Neighbour{{Dev: "tp-front", IP: netip.MustParseAddr("172.20.0.2"), MAC: macOf(h, "web"), State: machine.NeighbourStale}}
+			space(h, "web").Link("eth0").Up = false
+		}, []question{
+			{"host", "172.20.0.2", api.Dropped, "", "(web has it, but its link eth0 is down)"},
+		}},
 		{"neighbour of another", func(h *machine.Host) {
 			space(h, "host").Neighbours = []machine.Neighbour{{Dev: "tp-front", IP: netip.MustParseAddr("172.20.0.2"), MAC: macOf(h, "app")}}
 		}, []question{{"host", "172.20.0.2", api.Dropped, "", "app does not forward IPv4"}}},
 		{"static entry of another port", func(h *machine.Host) {
 			space(h, "host").Forwarding = []machine.ForwardingEntry{{Dev: "v-app-eth0", MAC: macOf(h, "web"), Bridge: "tp-front", Static: true}}
-		}, []question{{"host", "172.20.0.2", api.Dropped, "", "the frame is for eth0, not for eth0"}}},
+		}, []question{{"host", "172.20.0.2", api.Dropped, "", "the frame is for eth0 of web, not for eth0 of app"}}},
 		{"listener of one address", func(h *machine.Host) {
 			space(h, "web").Listeners = []machine.Listener{{Proto: "tcp", Addr: netip.MustParseAddr("127.0.0.1"), Port: 80}, {Proto: "udp", Addr: netip.IPv4Unspecified(), Port: 80}}
 		}, []question{

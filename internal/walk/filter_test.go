@@ -20,6 +20,18 @@ func TestFilters(t *testing.T) {
 			{"web", "2001:db8::1", api.Delivered, "", ""},
 			{"web", "172.20.0.1", api.Delivered, "", ""},
 		}},
+		{"one priority", "host", `table ip a {
+				chain c { ` + base + `forward priority 10; policy accept; drop comment "first" }
+				chain d { ` + base + `forward priority 10; policy accept; udp dport 80 reject comment "second" }
+				chain n { type nat hook prerouting priority -100; policy accept; tcp dport 82 dnat to 192.0.2.7 }
+			}
+			table inet b { chain c { ` + base + `forward priority 10; policy accept; tcp dport 80 reject comment "last" } }
+			table ip m { chain n { type nat hook prerouting priority -100; policy accept; tcp dport 82 dnat to 192.0.2.1:81 } }`, []question{
+			{"web", "192.0.2.1", api.Dropped, "", `rule "first"`},
+			{"web", "192.0.2.1:80/udp", api.Rejected, "", `rule "second"`},
+			{"web", "192.0.2.1:80/tcp", api.Rejected, "", `rule "last"`},
+			{"web", "192.0.2.5:82/tcp", api.Dropped, "172.20.0.2:49152 > 192.0.2.1:81", `rule "first"`},
+		}},
 		{"reject", "host", `table inet f { chain c { ` + base + `forward priority 10; policy accept;
 			tcp dport 80 reject with tcp reset
 			udp dport 80 reject with icmpx admin-prohibited

@@ -28,6 +28,9 @@ type stage struct {
 	chains   []*nft.Ruleset // with one base chain each
 }
 
+// kernels reports whether the stage is none of one chain's own.
+func (s stage) kernels() bool { return s.tracks || s.nat }
+
 // Hooks of family bridge are known by a name of their own.
 const bridged = "bridge "
 
@@ -71,8 +74,21 @@ func newStages(tables []nft.TableDef) map[string][]stage {
 	return out
 }
 
+// sortStages puts the stages in the order in which the kernel runs them: by
+// priority, and of equal ones that first which was hooked last
+// (nf_hook_entries_grow). Tables and their chains are listed in the order in which
+// they were made. What the kernel itself does is taken to come before.
 func sortStages(list []stage) {
-	slices.SortStableFunc(list, func(a, b stage) int { return cmp.Compare(a.priority, b.priority) })
+	slices.Reverse(list)
+	slices.SortStableFunc(list, func(a, b stage) int {
+		if byPriority := cmp.Compare(a.priority, b.priority); byPriority != 0 || a.kernels() == b.kernels() {
+			return byPriority
+		}
+		if a.kernels() {
+			return -1
+		}
+		return 1
+	})
 }
 
 // alone is a table in which only one chain is hooked, so that translation

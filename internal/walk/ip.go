@@ -52,7 +52,7 @@ func (r *run) send(at *space, p *packet) *fate {
 	if mtu := at.mtu(rt); mtu != 0 && p.size > mtu {
 		return r.drop(at, rt.Dev, api.LayerRoute, p, "%d bytes do not fit the MTU of %s, %d: EMSGSIZE", p.size, rt.Dev, mtu)
 	}
-	r.hop(at, rt.Dev, api.Hop{Layer: api.LayerRoute, Action: "sends", Detail: p.text() + viaText(rt), Before: new(p.flow())})
+	r.hop(at, outDev(rt), api.Hop{Layer: api.LayerRoute, Action: "sends", Detail: p.text() + viaText(rt), Before: new(p.flow())})
 	dst, mark := p.dst.Addr(), p.mark
 	p.via = rt.Via
 	if f := r.hook(at, "output", p, "", outDev(rt)); f != nil {
@@ -62,7 +62,7 @@ func (r *run) send(at *space, p *packet) *fate {
 		if rt, f = r.routeOut(at, p); f != nil {
 			return f
 		}
-		r.hop(at, rt.Dev, api.Hop{Layer: api.LayerRoute, Action: "routes", Detail: routeText(rt, p), Before: new(p.flow())})
+		r.hop(at, rt.Dev, api.Hop{Layer: api.LayerRoute, Action: "routes", Detail: rt.Way(p.dst.Addr()), Before: new(p.flow())})
 	}
 	return r.leave(at, rt, p, "")
 }
@@ -78,7 +78,7 @@ func (r *run) refuseSend(at *space, rt machine.Route, p *packet) *fate {
 	case rt.Type == machine.Broadcast:
 		return r.drop(at, rt.Dev, api.LayerRoute, p, "%s is a broadcast address: EACCES", p.dst.Addr())
 	case p.dst.Addr().IsMulticast():
-		return end(at, p, api.Lost, "packets to many are not followed")
+		return end(at, p, api.Undecided, "packets to many are not followed")
 	}
 	return nil
 }
@@ -97,11 +97,6 @@ func viaText(rt machine.Route) string {
 		return " via " + rt.Via.String()
 	}
 	return ""
-}
-
-// routeText is "198.51.100.7 via 192.0.2.1 dev eth0".
-func routeText(rt machine.Route, p *packet) string {
-	return p.dst.Addr().String() + viaText(rt) + " dev " + rt.Dev
 }
 
 // leave takes a routed packet out of the IP layer; in is the link it came by,
@@ -173,7 +168,7 @@ func (r *run) forward(at *space, in string, rt machine.Route, p *packet) *fate {
 		return r.reject(at, in, api.LayerRoute, p, tooBig, "%d bytes do not fit the MTU of %s, %d, and may not be cut up", p.size, rt.Dev, mtu)
 	}
 	p.ttl--
-	r.hop(at, in, api.Hop{Layer: api.LayerRoute, Action: "routes", Detail: routeText(rt, p), Before: new(p.flow())})
+	r.hop(at, in, api.Hop{Layer: api.LayerRoute, Action: "routes", Detail: rt.Way(p.dst.Addr()), Before: new(p.flow())})
 	if f := r.hook(at, "forward", p, in, rt.Dev); f != nil {
 		return f
 	}

@@ -37,6 +37,14 @@ func (s station) mac() string {
 	return s.link.MAC
 }
 
+// String is "eth0 of web", or an address that nobody has.
+func (s station) String() string {
+	if s.at == nil {
+		return s.link.Name
+	}
+	return s.link.Name + " of " + s.at.Name
+}
+
 // stranger reports whether it is not known what is at the other end of a link.
 func stranger(l *machine.Link) bool {
 	return l.Type != "bridge" && l.Type != "loopback" && l.Peer == ""
@@ -99,7 +107,7 @@ func (r *run) put(at *space, l *machine.Link, f frame) *fate {
 	case l.Type == "bridge":
 		port := r.w.portTo(at, l, nil, f.to)
 		if port == nil {
-			return r.drop(at, l.Name, api.LayerBridge, f.p, "no port of bridge %s leads to %s", l.Name, f.to.link.Name)
+			return r.drop(at, l.Name, api.LayerBridge, f.p, "no port of bridge %s leads to %s", l.Name, f.to)
 		}
 		return r.put(at, port, f)
 	}
@@ -128,7 +136,7 @@ func otherEnd(w *Walker, l *machine.Link) string {
 // out lets a frame go by a link with nobody known behind it.
 func (r *run) out(at *space, l *machine.Link, f frame) *fate {
 	if f.to.link != l {
-		return end(at, f.p, api.Lost, "it leaves by %s, which does not lead to %s", l.Name, f.to.link.Name)
+		return end(at, f.p, api.Lost, "it leaves by %s, which does not lead to %s", l.Name, f.to)
 	}
 	e := &fate{verdict: api.Delivered, at: at, packet: f.p, left: l}
 	if f.p.kind == first {
@@ -153,7 +161,7 @@ func (r *run) enter(at *space, l *machine.Link, f frame) *fate {
 		return r.cross(at, b, l, f)
 	}
 	if f.to != (station{at, l}) {
-		return r.drop(at, l.Name, api.LayerLink, f.p, "the frame is for %s, not for %s", f.to.link.Name, l.Name)
+		return r.drop(at, l.Name, api.LayerLink, f.p, "the frame is for %s, not for %s", f.to, station{at, l})
 	}
 	r.hop(at, l.Name, api.Hop{Layer: api.LayerLink, Action: "receives", Detail: f.p.text(), Before: new(f.p.flow())})
 	return r.arrive(at, l.Name, f.p, false)
@@ -244,7 +252,7 @@ func (r *run) bridge(at *space, b, in *machine.Link, f frame, hooked bool) *fate
 	out := r.w.portTo(at, b, in, f.to)
 	switch {
 	case out == nil:
-		return r.drop(at, b.Name, api.LayerBridge, p, "no port of bridge %s leads to %s", b.Name, f.to.link.Name)
+		return r.drop(at, b.Name, api.LayerBridge, p, "no port of bridge %s leads to %s", b.Name, f.to)
 	case out == in && !in.Hairpin:
 		return r.drop(at, b.Name, api.LayerBridge, p, "port %s would have to send the frame back: hairpin is off", in.Name)
 	case p.size > 0 && out.MTU > 0 && p.size > out.MTU: // is_skb_forwardable

@@ -140,6 +140,8 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		return unknown, nil
 	case unknown.link != nil: // it may be there by now
 		r.uncertain = true
+	case mac != "":
+		return r.w.remembered(mac, next), nil
 	}
 	if silent == "" {
 		silent = r.w.asleep(next)
@@ -148,6 +150,13 @@ func (r *run) resolve(at *space, l *machine.Link, next netip.Addr, p *packet, in
 		return station{}, r.drop(at, l.Name, api.LayerNeighbour, p, "nobody on %s answers for %s%s: EHOSTUNREACH", l.Name, next, silent)
 	}
 	return station{}, r.reject(at, l.Name, api.LayerNeighbour, p, hostUnreachable, "nobody on %s answers for %s%s", l.Name, next, silent)
+}
+
+// remembered is a station that nothing leads to any more. Whoever remembers its
+// address does not ask, and sends as before.
+func (w *Walker) remembered(mac string, a netip.Addr) station {
+	// With a peer it is nobody that might be anywhere.
+	return station{nil, &machine.Link{Name: mac + w.asleep(a), MAC: mac, Type: "veth", Peer: mac}}
 }
 
 // asleep says whose link is down that an address is on; "" of none. A link that

@@ -188,6 +188,11 @@ func TestKnownConnection(t *testing.T) {
 				Original: nft.Tuple{Src: end("192.0.2.1:49152"), Dst: end("172.20.0.3:80")},
 				Answer:   nft.Tuple{Src: end("172.20.0.3:80"), Dst: end("192.0.2.1:49152")},
 			},
+			{
+				Proto: "icmp", Status: nft.StatusSNAT,
+				Original: nft.Tuple{Src: end("172.20.0.2:0"), Dst: end("192.0.2.1:0")},
+				Answer:   nft.Tuple{Src: end("192.0.2.1:0"), Dst: end("192.0.2.10:0")},
+			},
 		}
 	})
 	ask(t, k, []question{
@@ -195,5 +200,6 @@ func TestKnownConnection(t *testing.T) {
 		{"outside", "192.0.2.10:9000/tcp", api.Refused, "", "nothing in host listens"},
 		{"outside", "172.20.0.3:80/tcp", api.Delivered, "192.0.2.1:49152 > 172.20.0.3:80", ""},
 		{"outside", "172.20.0.2:80/tcp", api.Dropped, "", `rule "direct access from outside"`},
+		{"host", "192.0.2.1", api.Delivered, "192.0.2.10 > 192.0.2.1", ""}, // an echo of its own
 	})
 }

@@ -89,7 +89,7 @@ func (r *run) routeIn(at *space, in string, p *packet) (machine.Route, *fate) {
 		return rt, r.drop(at, in, api.LayerRoute, p, "%s", why)
 	}
 	if rt.Type == machine.Multicast {
-		return rt, end(at, p, api.Lost, "packets to many are not followed")
+		return rt, end(at, p, api.Undecided, "packets to many are not followed")
 	}
 	return rt, nil
 }
@@ -131,7 +131,7 @@ func (r *run) routeIn6(at *space, in string, p *packet) (machine.Route, *fate) {
 	case !ok || failure(rt):
 		return rt, r.routeError(at, in, rt, ok, p)
 	case rt.Type == machine.Multicast:
-		return rt, end(at, p, api.Lost, "packets to many are not followed")
+		return rt, end(at, p, api.Undecided, "packets to many are not followed")
 	}
 	return rt, nil
 }

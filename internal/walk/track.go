@@ -28,12 +28,13 @@ func newTracked(p *packet) *tracked {
 
 func inverse(t nft.Tuple) nft.Tuple { return nft.Tuple{Src: t.Dst, Dst: t.Src} }
 
-// known makes the connections that a namespace tracks already.
+// known makes the connections that a namespace tracks already, but those of echo:
+// who asks chooses an identifier that none of them has.
 func known(s *space) []*tracked {
 	var out []*tracked
 	for _, c := range s.Connections {
 		proto, ok := protoNumber(c.Proto, c.Original.Dst.Addr())
-		if !ok {
+		if !ok || proto == nft.ProtoICMP || proto == nft.ProtoICMPv6 {
 			continue
 		}
 		out = append(out, &tracked{

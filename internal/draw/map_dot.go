@@ -39,6 +39,7 @@ func MapDOT(w io.Writer, m api.Map) error {
 		fmt.Fprintf(&b, "\t%s -- %s%s;\n", nodeDOT(wire.From), nodeDOT(wire.To), style)
 	}
 	c.dotOutside(&b)
+	c.dotTalks(&b)
 	b.WriteString("}\n")
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -61,6 +62,36 @@ func (c *chart) dotOutside(b *strings.Builder) {
 		fmt.Fprintf(b, "\toutside -- %s [dir=forward, style=dotted, label=%s];\n",
 			nodeDOT(api.MapEnd{Namespace: s.ID, Device: s.Devices[0].Name}), quoteDOT(portWords(p.MapPublication)))
 	}
+}
+
+// dotTalks draws who talks to whom, as many as the picture of SVG does.
+func (c *chart) dotTalks(b *strings.Builder) {
+	talks := c.ranked()
+	if len(talks) > mapCurves {
+		return
+	}
+	for _, t := range talks {
+		from, to := c.dotEnd(t.From), c.dotEnd(t.To)
+		if from == "" || to == "" || from == to {
+			continue
+		}
+		fmt.Fprintf(b, "\t%s -- %s [dir=forward, style=dashed, color=\"#c2571a\", constraint=false, label=%s];\n",
+			from, to, quoteDOT(joinLines(talkWords(t), fmt.Sprintf("×%d", t.Connections))))
+	}
+}
+
+// dotEnd is the node that stands for who talks; "" where there is none.
+func (c *chart) dotEnd(id string) string {
+	uplinks := c.uplinks()
+	switch s := c.spaces[id]; {
+	case id == "outside" && len(uplinks) > 0:
+		return id
+	case id == hostID && len(uplinks) > 0:
+		return nodeDOT(api.MapEnd{Namespace: id, Device: uplinks[0].Name})
+	case s != nil && len(s.Devices) > 0:
+		return nodeDOT(api.MapEnd{Namespace: id, Device: s.Devices[0].Name})
+	}
+	return ""
 }
 
 func nodeDOT(e api.MapEnd) string { return quoteDOT(e.Namespace + "/" + e.Device) }

@@ -222,6 +222,41 @@ func TestMapLayout(t *testing.T) {
 	}
 }
 
+// TestTalksInDOT: who talks to whom is drawn, as far as there is somebody to draw it to.
+func TestTalksInDOT(t *testing.T) {
+	space := func(id string, up bool) api.MapNamespace {
+		d := api.MapDevice{Name: "eth0"}
+		if up {
+			d.Role = "uplink"
+		}
+		return api.MapNamespace{ID: id, Name: id, Devices: []api.MapDevice{d}}
+	}
+	m := api.Map{
+		Namespaces: []api.MapNamespace{space("host", true), space("web", false), space("db", false)},
+		Talks: []api.MapTalk{
+			{From: "web", To: "db", Proto: "tcp", Port: 5432, Connections: 3},
+			{From: "outside", To: "web", Proto: "tcp", Port: 80, Connections: 1},
+			{From: "web", To: "host", Proto: "udp", Port: 53, Connections: 2},
+			{From: "web", To: "gone", Proto: "tcp", Port: 1, Connections: 1},
+		},
+	}
+	var b strings.Builder
+	if err := MapDOT(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"web/eth0" -- "db/eth0" [dir=forward, style=dashed, color="#c2571a", constraint=false, label="5432/tcp\n×3"];`,
+		`outside -- "web/eth0" [dir=forward, style=dashed`, `"web/eth0" -- "host/eth0" [dir=forward, style=dashed`,
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in\n%s", want, b.String())
+		}
+	}
+	if n := strings.Count(b.String(), "style=dashed"); n != 3 {
+		t.Errorf("%d conversations are drawn", n)
+	}
+}
+
 func TestQuoteDOT(t *testing.T) {
 	if got, want := quoteDOT("a\"b\\n\nc"), `"a\"b\\n\nc"`; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/towpath/towpath/api"
 )
@@ -186,5 +187,9 @@ func (v *pathSVG) box(i int) {
 		v.text("m m10 dim r", x+v.laneWidth-28, y+13, fmt.Sprintf("handle %d", h.Rule.Handle))
 	}
 	v.text("m m10 dim", x+8, y+26, fit(r.columns[3], v.laneWidth-36, 10.5, monoWidth))
+	letters := utf8.RuneCountInString(r.columns[3]) + utf8.RuneCountInString(r.note) + 2
+	if float64(letters)*10.5*monoWidth < v.laneWidth-36 { // where there is room for all of it
+		v.text("m m10 dim r", x+v.laneWidth-28, y+26, r.note)
+	}
 	v.add("</g>")
 }

@@ -29,15 +29,29 @@ func PathText(w io.Writer, p api.Path) error {
 	for i, r := range rows {
 		if h := p.Hops[i]; h.Direction != api.Request && !back {
 			back = true
-			fmt.Fprintf(&b, "  %s\n", map[api.Direction]string{api.Reply: "the answer:", api.ErrorBack: "the error:"}[h.Direction])
+			fmt.Fprintf(&b, "  %s\n", backWord(h))
 		}
 		b.WriteString(strings.TrimRight(r.line(p, i, widths), " ") + "\n")
 	}
 	for _, l := range pathEnd(p) {
 		b.WriteString(l + "\n")
 	}
+	if p.Alike > 0 {
+		fmt.Fprintf(&b, "and %d more like it\n", p.Alike)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// backWord stands above what comes back.
+func backWord(h api.Hop) string {
+	switch {
+	case h.Direction == api.Reply:
+		return "the answer:"
+	case h.Before != nil && (h.Before.Proto == "icmp" || h.Before.Proto == "icmpv6"):
+		return "the error, " + h.Before.Proto + " " + h.Before.ICMPError() + ":"
+	}
+	return "the error:"
 }
 
 // pathColumn is the widest that a column gets: what is longer sticks out.

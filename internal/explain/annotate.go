@@ -178,3 +178,24 @@ func culprit(path *api.Path) *api.Hop {
 	}
 	return nil
 }
+
+// answered is where a path came to its end of which only the answer tells: the
+// place where the request was seen last. Nil: that is not known to be the end.
+func answered(path *api.Path) *api.Hop {
+	for _, h := range slices.Backward(path.Hops) {
+		if h.Direction != api.Request || h.Before == nil {
+			continue
+		}
+		h.Rule, h.Detail = nil, path.Reason
+		switch {
+		case path.Verdict == api.Refused && h.NS == path.To.NS:
+			h.Action = "refuses"
+		case path.Verdict == api.Rejected:
+			h.Action = "reject"
+		default:
+			return nil
+		}
+		return &h
+	}
+	return nil
+}

@@ -112,6 +112,9 @@ func (m *Machine) destination(t Target, from party, family int) (party, string, 
 	p := party{name: t.Host, addr: t.Addr}
 	switch {
 	case t.Addr.IsValid():
+		if t.Addr.IsUnspecified() && from.space != "" {
+			p.addr, p.name, p.space, p.sandbox = itself(from, t.Addr), from.space, from.space, from.sandbox
+		}
 		if sp := m.holder(t.Addr); sp != nil && t.Host == "" {
 			p.name, p.space, p.sandbox = sp.Name, sp.Name, m.sandbox(sp.Name)
 		}
@@ -121,9 +124,12 @@ func (m *Machine) destination(t Target, from party, family int) (party, string, 
 		return p, "", nil
 	case t.Host == outside:
 		v6 := family == 6
-		_, via := uplink(m.Host.Space(machine.HostName), v6)
-		if p.addr = via; !via.IsValid() {
-			p.addr = somewhere(v6)
+		host := m.Host.Space(machine.HostName)
+		if _, p.addr = host.Uplink(v6); !p.addr.IsValid() {
+			p.addr = host.Stranger(v6)
+		}
+		if !p.addr.IsValid() {
+			return p, "", nobodyOutside()
 		}
 		return p, "", nil
 	}
@@ -149,6 +155,18 @@ func (m *Machine) destination(t Target, from party, family int) (party, string, 
 		p.space, p.sandbox = holder.Name, m.sandbox(holder.Name)
 	}
 	return p, line, nil
+}
+
+// itself is where the kernel sends what has no destination: to the sender
+// (ip_route_output_key_hash_rcu, ip6_datagram_connect).
+func itself(from party, to netip.Addr) netip.Addr {
+	switch {
+	case to.Is6():
+		return netip.IPv6Loopback()
+	case from.addr.Is4():
+		return from.addr
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 func of(family int) string {
@@ -184,7 +202,7 @@ func (m *Machine) addresses(sp *machine.Space, from party) []netip.Addr {
 			return x.Prefix.Masked() == a.Prefix.Masked() && x.Prefix.Bits() > 0
 		})
 	}
-	up, _ := uplink(sp, false)
+	up, _ := sp.Uplink(false)
 	rank := func(a machine.Address) int {
 		n := 0
 		if a.Prefix.Addr().Is6() {

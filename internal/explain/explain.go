@@ -7,7 +7,6 @@ package explain
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/towpath/towpath/api"
@@ -134,7 +133,7 @@ func familyOf(q api.PathQuery) (int, error) {
 // of whom nothing is known, also where the other end of the uplink is.
 func (m *Machine) fromOutside(p *planned) error {
 	host := p.host.Space(machine.HostName)
-	up, via := uplink(host, p.to.addr.Is6())
+	up, _ := host.Uplink(p.to.addr.Is6())
 	if up == "" {
 		return api.Errorf(api.Invalid, "the host has no route to the outside for packets from there to come in by").
 			WithFix("give a sandbox, a container or the host as the source")
@@ -144,50 +143,26 @@ func (m *Machine) fromOutside(p *planned) error {
 	case src.IsValid() && src.Is4() != p.to.addr.Is4():
 		return api.Errorf(api.Invalid, "source %s and destination %s are of two families", src, p.to.addr)
 	case !src.IsValid():
-		if src = stranger(host, p.to.addr.Is6()); !src.IsValid() {
-			src = via
-		}
+		src = host.Stranger(p.to.addr.Is6())
 	}
 	if !src.IsValid() {
-		return api.Errorf(api.Invalid, "there is no address left for somebody outside: the host has routes to all that stand for anybody").
-			WithFix("say who it is: outside:ADDRESS")
+		return nobodyOutside()
 	}
 	p.host = cut(p.host, up)
 	p.question.From, p.question.Link, p.question.Src = machine.HostName, up, netip.AddrPortFrom(src, m.Port)
 	return nil
 }
 
-// somewhere is an address that stands for anybody outside (RFC 5737, RFC 3849).
-func somewhere(v6 bool) netip.Addr {
-	if v6 {
-		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 1})
-	}
-	return netip.AddrFrom4([4]byte{198, 51, 100, 1})
-}
-
-// stranger is an address that stands for anybody outside, and to which nothing but
-// default routes leads: on a link of the host there is nobody of whom nothing is
-// known. Not valid: there is none.
-func stranger(host *machine.Space, v6 bool) netip.Addr {
-	// Documentation addresses (RFC 5737; RFC 3849, RFC 9637).
-	list := []string{"198.51.100.1", "203.0.113.1", "192.0.2.1"}
-	if v6 {
-		list = []string{"2001:db8::1", "2001:db8:ffff::1", "3fff::1"}
-	}
-	for _, text := range list {
-		a := netip.MustParseAddr(text)
-		known := slices.ContainsFunc(host.Routes, func(r machine.Route) bool { return r.Dst.Bits() > 0 && r.Dst.Contains(a) })
-		if !known {
-			return a
-		}
-	}
-	return netip.Addr{}
+// nobodyOutside: whoever is to stand for anybody outside is known.
+func nobodyOutside() error {
+	return api.Errorf(api.Invalid, "there is no address left for somebody outside: the host has routes to all that stand for anybody").
+		WithFix("say who it is: outside:ADDRESS")
 }
 
 // Uplink is the link of the host by which packets from outside come in, that of
 // its default route, and the gateway there; "", or no address: there is none.
 func (m *Machine) Uplink(v6 bool) (link string, gateway netip.Addr) {
-	return uplink(m.Host.Space(machine.HostName), v6)
+	return m.Host.Space(machine.HostName).Uplink(v6)
 }
 
 // cut is the machine without what is known of the other end of a link of the host.
@@ -203,23 +178,4 @@ func cut(h machine.Host, link string) machine.Host {
 		l.PeerNS, l.Peer = "", ""
 	}
 	return h
-}
-
-// uplink is the link of the host's first default route, and its gateway.
-func uplink(host *machine.Space, v6 bool) (string, netip.Addr) {
-	if host == nil {
-		return "", netip.Addr{}
-	}
-	var best *machine.Route
-	for i := range host.Routes {
-		r := &host.Routes[i]
-		if r.Table == machine.TableMain && r.Type == machine.Unicast && r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == v6 && r.Dev != "" &&
-			(best == nil || r.Metric < best.Metric) {
-			best = r
-		}
-	}
-	if best == nil {
-		return "", netip.Addr{}
-	}
-	return best.Dev, best.Via
 }

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,7 +25,7 @@ type trouble struct {
 // fix is a command, or else in words what to do, so that the packet arrives; ""
 // where it does.
 func (m *Machine) fix(path *api.Path, p *planned) string {
-	h := culprit(path)
+	h := cmp.Or(culprit(path), answered(path))
 	if h == nil {
 		return ""
 	}
@@ -113,7 +114,7 @@ func remedies() []remedy {
 		}
 	}
 	return []remedy{
-		{"does not forward IPv4", say("IN sysctl -w net.ipv4.ip_forward=1")},
+		{"does not forward IPv4", (*trouble).noForwarding},
 		{"does not forward IPv6", say("IN sysctl -w net.ipv6.conf.all.forwarding=1")},
 		{"has no route to", (*trouble).noRoute},
 		{"is a blackhole", (*trouble).badRoute},
@@ -129,7 +130,8 @@ func remedies() []remedy {
 		{"answers for", say("see that the machine with that address is up, on this link, and of this prefix: IN ip neigh show dev DEV")},
 		{"is locked", say("use the address and MAC that the container was given; or IN bridge fdb replace MAC dev DEV master static")},
 		{"neighbour discovery", say("let ICMPv6 types 135 and 136 pass: IN nft list ruleset")},
-		{"do not fit the MTU", say("send packets that fit, or raise the MTU of every link on the way (towpath network create --mtu); TCP needs ICMP \"too big\" to get back to SRC")},
+		{"do not fit the MTU", (*trouble).tooBig},
+		{"too big", (*trouble).tooBig}, // in the kernel's words
 		{"time to live is over", say("look for a loop of routes: IN ip route get DST")},
 		{"hairpin is off", say("IN bridge link set dev DEV hairpin on")},
 		{"are isolated", (*trouble).noICC},
@@ -139,6 +141,15 @@ func remedies() []remedy {
 		{"no address to send from", say("IN ip addr add ADDRESS/LENGTH dev DEV")},
 		{"echo requests are ignored", say("IN sysctl -w net.ipv4.icmp_echo_ignore_all=0 net.ipv6.icmp.echo_ignore_all=0")},
 	}
+}
+
+// noForwarding: where the switch for all links is on already, the kernel takes it
+// for no change, and leaves that of the one link (devinet_sysctl_forward).
+func (t *trouble) noForwarding() string {
+	if t.space.Sysctls["net/ipv4/ip_forward"] == "1" {
+		return fmt.Sprintf("%ssysctl -w net.ipv4.conf.%s.forwarding=1", t.prefix, t.hop.Device)
+	}
+	return t.prefix + "sysctl -w net.ipv4.ip_forward=1"
 }
 
 // reversePath: the filter may be that of a neighbour who does not answer, and who
@@ -306,7 +317,7 @@ func (t *trouble) ruled() string {
 	}
 	where := fmt.Sprintf("%s %s %s", r.Family, r.Table, r.Chain)
 	if r.Author != author.User && r.Author != "" && t.hop.Layer == api.LayerForward && t.onDevice(t.hop.Device) != nil {
-		return "start towpathd with --cooperate=auto, or by hand: " + t.door(r)
+		return t.door(r)
 	}
 	switch {
 	case r.Handle != 0:
@@ -340,19 +351,23 @@ func (t *trouble) match() string {
 	return out
 }
 
-// door is the way that the author of a foreign rule left for others.
+// door is how the author of a foreign rule lets others through: by a door, which
+// the daemon can use, or by hand.
 func (t *trouble) door(r *api.Rule) string {
+	const auto = "start towpathd with --cooperate=auto, or by hand: "
 	dev, tool := t.onDevice(t.hop.Device).Device, "iptables"
 	if r.Family == "ip6" {
 		tool = "ip6tables"
 	}
 	switch r.Author {
 	case author.Firewalld:
-		return "firewall-cmd --zone=trusted --add-interface=" + dev
+		return auto + "firewall-cmd --zone=trusted --add-interface=" + dev
 	case author.UFW:
-		return "ufw route allow in on " + dev
+		return auto + "ufw route allow in on " + dev
 	case author.Docker:
-		return fmt.Sprintf("%s -I DOCKER-USER -i %s -j ACCEPT", tool, dev)
+		if t.hasChain(r, "DOCKER-USER") { // which Docker does not always make for IPv6
+			return fmt.Sprintf("%s%s -I DOCKER-USER -i %s -j ACCEPT", auto, tool, dev)
+		}
 	}
 	return fmt.Sprintf("%s -I %s -i %s -j ACCEPT", tool, r.Chain, dev)
 }

@@ -102,3 +102,23 @@ func (t *trouble) isolated() string {
 	}
 	return t.connect("NETWORK") + ", one that is not internal"
 }
+
+// hasChain reports whether the table of a rule has a chain.
+func (t *trouble) hasChain(r *api.Rule, name string) bool {
+	for i := range t.space.Tables {
+		d := &t.space.Tables[i]
+		if d.Name == r.Table && d.Family.String() == r.Family && d.Chain(name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// tooBig: a packet does not fit a link on its way.
+func (t *trouble) tooBig() string {
+	how := ""
+	if t.from.sandbox != nil || t.to.sandbox != nil {
+		how = " (towpath network create --mtu)"
+	}
+	return fmt.Sprintf(`send packets that fit, or raise the MTU of every link on the way%s; TCP needs ICMP "too big" to get back to %s`, how, t.hop.Before.Src)
+}

@@ -38,6 +38,8 @@ func ParseTarget(s string) (Target, error) {
 		t.Addr = addr.Unmap()
 	case outside && host != "":
 		return t, api.Errorf(api.Invalid, "%q is no address outside", host).WithFix(targetFix)
+	case strings.HasPrefix(host, "["):
+		return t, api.Errorf(api.Invalid, "destination %q has no address in its brackets", s).WithFix(targetFix)
 	case host == "" && !outside:
 		return t, api.Errorf(api.Invalid, "destination %q has no name or address", s).WithFix(targetFix)
 	case !outside:

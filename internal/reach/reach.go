@@ -46,6 +46,7 @@ func Table(ctx context.Context, h *machine.Host, names *owner.Names, ask Ask) (a
 	if t.walker, err = walk.New(*h); err != nil {
 		return api.Reach{}, fmt.Errorf("prepare walk: %w", err)
 	}
+	t.called = called(t.ids)
 	t.namePorts()
 	questions := t.questions()
 	walks := 0
@@ -90,9 +91,22 @@ type table struct {
 	h      *machine.Host
 	ids    map[string]string
 	ask    Ask
+	called *strings.Replacer // in what a walk says the names of namespaces
 	walker *walk.Walker
 	named  map[uint16]bool // ports that rules name; nil: too many
 	out    api.Reach
+}
+
+// called puts the names of the table for those of the machine, which are numbers
+// where a namespace has no name.
+func called(ids map[string]string) *strings.Replacer {
+	var pairs []string
+	for name, id := range ids {
+		if strings.HasPrefix(name, "net:[") {
+			pairs = append(pairs, name, id)
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 func (t *table) known(name string) error {
@@ -153,12 +167,22 @@ func (t *table) senders() []question {
 	}
 	if host := t.h.Space(machine.HostName); host != nil {
 		for _, v6 := range []bool{false, true} {
-			if up := uplink(host, v6); up != "" && !t.beyond(host, up) {
-				out = append(out, question{from: host.Name, link: up, src: stranger(v6), row: api.ReachRow{From: outside}})
+			if up, _ := host.Uplink(v6); up != "" && t.stranger(v6).IsValid() && !t.beyond(host, up) {
+				out = append(out, question{from: host.Name, link: up, src: t.stranger(v6), row: api.ReachRow{From: outside}})
 			}
 		}
 	}
 	return out
+}
+
+// stranger is the address of somebody outside; not valid: none is left.
+func (t *table) stranger(v6 bool) netip.Addr {
+	a := t.h.Space(machine.HostName).Stranger(v6)
+	const note = "the host has routes to all addresses that stand for anybody: nothing is said of who is outside"
+	if !a.IsValid() && !slices.Contains(t.out.Notes, note) {
+		t.out.Notes = append(t.out.Notes, note)
+	}
+	return a
 }
 
 // beyond reports whether what is behind an uplink is a namespace of the table:
@@ -173,24 +197,6 @@ func (t *table) beyond(host *machine.Space, up string) bool {
 		t.out.Notes = append(t.out.Notes, note)
 	}
 	return true
-}
-
-// stranger is an address that is nobody's (RFC 5737, RFC 3849).
-func stranger(v6 bool) netip.Addr {
-	if v6 {
-		return netip.MustParseAddr("2001:db8:ffff::1")
-	}
-	return netip.MustParseAddr("198.51.100.1")
-}
-
-// uplink is a link with a default route.
-func uplink(s *machine.Space, v6 bool) string {
-	for _, r := range s.Routes {
-		if r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == v6 && r.Table == machine.TableMain && r.Type == machine.Unicast {
-			return r.Dev
-		}
-	}
-	return ""
 }
 
 // addresses are those by which others know a namespace.
@@ -289,7 +295,8 @@ func (t *table) holder(a netip.Addr) string {
 // hostAddress is the host's at its uplink.
 func (t *table) hostAddress(from question, v6 bool) netip.Addr {
 	host := t.h.Space(machine.HostName)
-	dev := cmp.Or(from.link, uplink(host, v6))
+	up, _ := host.Uplink(v6)
+	dev := cmp.Or(from.link, up)
 	for _, a := range host.Addresses {
 		if a.Dev == dev && a.Prefix.Addr().Is6() == v6 && !a.Prefix.Addr().IsLinkLocalUnicast() {
 			return a.Prefix.Addr()
@@ -309,11 +316,12 @@ func (t *table) toOutside(from question) []question {
 		if !slices.ContainsFunc(addresses(sender), func(a netip.Addr) bool { return a.Is6() == v6 }) {
 			continue
 		}
-		if host := t.h.Space(machine.HostName); host != nil && t.beyond(host, uplink(host, v6)) {
+		host := t.h.Space(machine.HostName)
+		if up, _ := host.Uplink(v6); host != nil && t.beyond(host, up) || !t.stranger(v6).IsValid() {
 			continue
 		}
 		q := from
-		q.row.To, q.row.Addr = outside, stranger(v6)
+		q.row.To, q.row.Addr = outside, t.stranger(v6)
 		q.classes = t.classes(nil)
 		out = append(out, q)
 	}
@@ -348,7 +356,7 @@ func (t *table) answer(q question) ([]api.ReachRow, error) {
 		}
 		if rows[f] == nil {
 			row := q.row
-			row.Verdict, row.Reason, row.Rule = p.Verdict, p.Reason, t.credited(p)
+			row.Verdict, row.Reason, row.Rule = p.Verdict, t.called.Replace(p.Reason), t.credited(p)
 			row.Reaches = (p.Verdict == api.Delivered || p.Verdict == api.Refused) && !strings.Contains(p.Reason, "does not come back")
 			rows[f], order = &row, append(order, f)
 		}

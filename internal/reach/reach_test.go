@@ -133,6 +133,24 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestNamedByTheTable: a namespace without a name is called in a reason as it is in
+// the row.
+func TestNamedByTheTable(t *testing.T) {
+	h, names := world(t)
+	web := h.Space("web")
+	h.Space("host").Link("v-web").PeerNS = "net:[4026534651]"
+	web.Name, web.Routes = "net:[4026534651]", nil
+	web.Holders = []machine.Holder{{PID: 4, Command: "sleep"}}
+	r, err := Table(t.Context(), h, names, Ask{To: "db"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Rows, func(row api.ReachRow) bool { return row.From == "sleep[4]" })
+	if want := "sleep[4] has no route to 172.20.1.2: ENETUNREACH"; i < 0 || r.Rows[i].Reason != want {
+		t.Errorf("no row of sleep[4] with reason %q: %+v", want, r.Rows)
+	}
+}
+
 // TestTableIsWhole: every port is in some class, once.
 func TestTableIsWhole(t *testing.T) {
 	h, _ := world(t)

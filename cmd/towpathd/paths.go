@@ -9,6 +9,7 @@ import (
 	"github.com/towpath/towpath/api"
 	"github.com/towpath/towpath/internal/explain"
 	"github.com/towpath/towpath/internal/kernel"
+	"github.com/towpath/towpath/internal/linux/look"
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/topology"
 )
@@ -32,8 +33,15 @@ func (s *sight) Explain(ctx context.Context, q api.PathQuery) (api.Path, error) 
 // machine reads everything that an explanation is made of. Namespaces are called
 // after those whose they are.
 func (s *sight) machine(ctx context.Context) (*explain.Machine, error) {
+	return s.machineSince(ctx, nil)
+}
+
+// machineSince does not read again what a look found before; nil: there was none.
+func (s *sight) machineSince(ctx context.Context, before *look.Earlier) (*explain.Machine, error) {
 	at := time.Now()
-	h, err := s.look(ctx, true)
+	c := s.looking(true)
+	c.Earlier = before
+	h, err := look.Machine(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -39,38 +39,45 @@ func (s *sight) Probe(ctx context.Context, q api.ProbeQuery) (api.Probe, error) 
 
 // Trace begins to watch for flows.
 func (s *sight) Trace(ctx context.Context, q api.TraceQuery) (server.Tracing, error) {
-	s.one.Lock()
-	defer s.one.Unlock()
-	m, err := s.machine(ctx)
+	m, err := s.traced(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	// A name is resolved for explanations only, in the time of a request.
-	m.Resolve = nil
 	w, err := follow.Open(ctx, m, s.looking(true).Open, q)
 	if err != nil {
 		return nil, err
 	}
-	again := func(ctx context.Context) (*explain.Machine, error) {
-		s.one.Lock()
-		defer s.one.Unlock()
-		m, err := s.machine(ctx)
-		if err == nil {
-			m.Resolve = nil
-		}
-		return m, err
+	t := tracing{w, look.List(s.looking(false)), s.onStop}
+	news := follow.News{List: t.list.Inodes, Again: func(ctx context.Context, was *explain.Machine, young []uint64) (*explain.Machine, error) {
+		return s.traced(ctx, &look.Earlier{Host: &was.Host, Again: young})
+	}}
+	if err := w.Renew(ctx, news); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
-	if err := w.Renew(func() ([]uint64, error) { return look.Namespaces(s.looking(false)) }, again); err != nil {
-		return nil, errors.Join(err, w.Close())
+	return t, nil
+}
+
+// traced reads the machine, but for what was read before.
+func (s *sight) traced(ctx context.Context, before *look.Earlier) (*explain.Machine, error) {
+	s.one.Lock()
+	defer s.one.Unlock()
+	m, err := s.machineSince(ctx, before)
+	if err == nil {
+		// A name is resolved for explanations only, in the time of a request.
+		m.Resolve = nil
 	}
-	return tracing{w, s.onStop}, nil
+	return m, err
 }
 
 // tracing is a trace that ends with the daemon too.
 type tracing struct {
 	*follow.Watcher
+	list   *look.Lister
 	onStop func(f func()) (cancel func() bool)
 }
+
+// Close ends it; nothing stays behind.
+func (t tracing) Close() error { return errors.Join(t.Watcher.Close(), t.list.Close()) }
 
 // Next waits for paths.
 func (t tracing) Next(ctx context.Context) ([]api.Path, error) {

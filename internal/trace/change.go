@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"slices"
 	"time"
 
 	"github.com/towpath/towpath/api"
@@ -33,12 +34,23 @@ func (j *join) translated(d api.Direction, out Sighting, before api.Flow, dst bo
 	j.path.Hops = append(j.path.Hops, h)
 }
 
-// unfinished tells translations of a packet that did not leave. What it became
-// is known where a later chain told of it.
-func (j *join) unfinished(d api.Direction, space string, at *time.Duration) {
+// unleft tells what the hooks made of a packet that did not leave the namespace.
+func (j *join) unleft(d api.Direction, space string, at *time.Duration) {
+	first := []string{"prerouting", "input", "output"}
+	j.changed(d, space, first...)
+	j.unfinished(d, space, at, first...)
+	j.rulings(d, space, "forward", at)
+	j.changed(d, space, "postrouting")
+	j.unfinished(d, space, at, "postrouting")
+	j.rulings(d, space, "", at)
+}
+
+// unfinished tells translations by some hooks of a packet that did not leave. What
+// it became is known where a later chain told of it.
+func (j *join) unfinished(d api.Direction, space string, at *time.Duration, hooks ...string) {
 	list := j.told[d][space]
 	for i, r := range list {
-		if !r.nat || j.passed(d, space, r.hook) {
+		if !r.nat || j.passed(d, space, r.hook) || !slices.Contains(hooks, r.hook) {
 			continue
 		}
 		h := api.Hop{

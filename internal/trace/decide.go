@@ -273,9 +273,9 @@ func (j *join) failed(back Sighting, stopped *api.Hop, drop *Drop) {
 		if drop != nil {
 			why = drop.words()
 		}
-		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+icmpWords(f)+" (EHOSTUNREACH), for "+why
+		p.Verdict, p.Reason = api.Dropped, "the sender's own kernel gives it up: "+f.ICMPError()+" (EHOSTUNREACH), for "+why
 	default:
-		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, icmpWords(f))
+		p.Verdict, p.Reason = api.Rejected, fmt.Sprintf("%s answers: %s", f.Src, f.ICMPError())
 	}
 }
 
@@ -284,33 +284,16 @@ func unreachable(f api.Flow) bool {
 	return f.Proto == "icmp" && f.ICMPType == 3 && f.ICMPCode == 1 || f.Proto == "icmpv6" && f.ICMPType == 1 && f.ICMPCode == 3
 }
 
-// icmpWords is what an ICMP error says (RFC 792, RFC 4443).
-func icmpWords(f api.Flow) string {
-	words := map[[2]uint8]string{
-		{3, 0}: "network unreachable", {3, 1}: "host unreachable", {3, 2}: "protocol unreachable", {3, 4}: "too big, and may not be cut up",
-		{3, 9}: "network prohibited", {3, 10}: "host prohibited", {3, 13}: "prohibited by an administrator", {11, 0}: "time to live is over",
-	}
-	if f.Proto == "icmpv6" {
-		words = map[[2]uint8]string{
-			{1, 0}: "no route", {1, 1}: "prohibited by an administrator", {1, 3}: "address unreachable", {2, 0}: "too big", {3, 0}: "hop limit is over",
-			{1, 5}: "source address prohibited", {1, 6}: "route rejected",
-		}
-	}
-	if w := words[[2]uint8{f.ICMPType, f.ICMPCode}]; w != "" {
-		return w
-	}
-	return fmt.Sprintf("%s type %d code %d", f.Proto, f.ICMPType, f.ICMPCode)
-}
-
 // vanished: it is gone without a word. Counters that rose where it was seen last
 // may say why.
 func (j *join) vanished() {
 	p := &j.path
 	p.Verdict, p.Reason = api.Lost, "it was seen nowhere"
 	var last *Sighting
+	var way api.Direction
 	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
 		if list := j.seen[d]; len(list) > 0 {
-			last = &list[len(list)-1]
+			last, way = &list[len(list)-1], d
 			p.Reason = fmt.Sprintf("it was seen last at %s of %s", last.Link, last.Space)
 			if last.Stopped {
 				p.Reason = fmt.Sprintf("it would leave the machine by %s of %s, and was stopped there", last.Link, last.Space)
@@ -320,9 +303,15 @@ func (j *join) vanished() {
 			}
 		}
 	}
+	if last != nil && j.unrouted(way, *last) {
+		return
+	}
 	where := j.From
 	if last != nil {
 		where = last.Space
+	}
+	if at := j.lastHook(); last == nil && at != nil {
+		p.Reason = fmt.Sprintf("it was seen last behind hook %s of %s, and at no link", at.Hook, at.Space)
 	}
 	if risen := j.Risen[where]; len(risen) > 0 {
 		p.Verdict, p.Reason = api.Dropped, fmt.Sprintf("%s; there %s rose", p.Reason, strings.Join(risen, ", "))

@@ -40,15 +40,23 @@ func (j *join) final() *Drop {
 
 // aside reports whether what was dropped is a copy: what a bridge floods is
 // dropped by all but one, and a packet that goes on was not dropped. An answer to
-// a raw socket is no socket's of TCP, nor of ping's.
+// a raw socket is no socket's of TCP, nor of ping's; and of one that came back to
+// where it is waited for, every raw socket there gets a copy, which is dropped
+// unread when the socket is closed.
 func (j *join) aside(d api.Direction, x *Drop) bool {
-	if x.copy() || d == api.Reply && x.Space == j.From && x.Reason == "NO_SOCKET" {
+	back := d != api.Request && x.Space == j.From
+	if x.copy() || d == api.Reply && back && x.Reason == "NO_SOCKET" || back && x.Reason == "QUEUE_PURGE" {
 		return true
 	}
 	if x.filtered() && slices.ContainsFunc(j.seen[d], func(s Sighting) bool { return s.Stopped && s.Space == x.Space }) {
 		return true
 	}
 	return slices.ContainsFunc(j.seen[d], func(s Sighting) bool { return s.At > x.At })
+}
+
+// complains reports whether who dropped a packet sent an error about it.
+func (j *join) complains(x *Drop) bool {
+	return x.Space != j.From && len(j.seen[api.ErrorBack]) > 0 && j.seen[api.ErrorBack][0].Space == x.Space
 }
 
 // copy reports whether it is one of those that a bridge floods, dropped where it is
@@ -60,17 +68,16 @@ func (x *Drop) copy() bool {
 // dropHop is the hop of a drop.
 func (j *join) dropHop(d api.Direction, x *Drop) api.Hop {
 	h := api.Hop{
-		Direction: d, NS: x.Space, Device: x.Link, Layer: layerOf(x.Reason), Action: "drop", Detail: x.words(), Before: new(x.Flow),
+		Direction: d, NS: x.Space, Device: x.Link, Layer: x.layer(), Action: "drop", Detail: x.words(), Before: new(x.Flow),
 		AtMicros: micros(x.At), Sources: []string{"bpf"}, Certain: true,
 	}
-	switch x.Symbol {
-	case "neigh_invalidate":
-		h.Layer = api.LayerNeighbour
-	case "ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_discard", "ip6_pkt_prohibit", "ip6_pkt_discard_out", "ip6_pkt_prohibit_out":
-		h.Layer = api.LayerRoute // whatever the reason: what a route that leads nowhere does
-	}
-	if x.Reason == "NO_SOCKET" {
+	switch {
+	case x.Reason == "NO_SOCKET":
 		h.Action = "refuses"
+	case h.Layer == api.LayerRoute && j.complains(x):
+		h.Action = "reject"
+	case x.filtered():
+		h.Layer = "" // which hook is known only where hooks are watched
 	}
 	for _, c := range j.hooks[d][x.Space] {
 		if x.filtered() && c.left == nil {
@@ -85,10 +92,7 @@ func (j *join) dropHop(d api.Direction, x *Drop) api.Hop {
 // a rule told that it dropped it, that is the same hop.
 func (j *join) dropped(x *Drop) {
 	d, _ := j.Mark.Direction(x.Packet)
-	at := len(j.path.Hops)
-	for at > 0 && after(j.path.Hops[at-1].Direction, d) {
-		at--
-	}
+	at := j.end(d)
 	for i := range j.path.Hops[:at] {
 		p := &j.path.Hops[i]
 		if p.Direction == d && p.NS == x.Space && p.Rule != nil && (p.Action == "drop" || p.Action == "reject") {
@@ -121,6 +125,15 @@ func (x *Drop) place() string {
 		return "in " + x.Space + ": "
 	}
 	return "at " + x.Link + " of " + x.Space + ": "
+}
+
+// end is the place behind the hops of a direction.
+func (j *join) end(d api.Direction) int {
+	at := len(j.path.Hops)
+	for at > 0 && after(j.path.Hops[at-1].Direction, d) {
+		at--
+	}
+	return at
 }
 
 // after reports whether the hops of one direction stand behind those of another.
@@ -164,33 +177,48 @@ func (x *Drop) unsaid() bool { return x.Reason == "" || x.Reason == "NOT_SPECIFI
 // the function that drops for them.
 func placed() map[[2]string]string {
 	return map[[2]string]string{
-		{"ip_error", "IP_INADDRERRORS"}:             "this namespace does not forward IPv4", // ip_error asks IN_DEV_FORWARD first
-		{"ip_error", "NOT_SPECIFIED"}:               "its route leads nowhere: a blackhole, or a prohibition",
+		{"ip_error", "IP_INADDRERRORS"}:             "this namespace does not forward IPv4",                                                                                  // ip_error asks IN_DEV_FORWARD first
+		{"ip6_forward", "IP_INADDRERRORS"}:          "this namespace does not forward IPv6",                                                                                  // or the source is none that is forwarded, such as ::1
+		{"ip_error", "NOT_SPECIFIED"}:               "its route leads nowhere: a blackhole, or what is unreachable or prohibited, which the kernel does not tell every time", // ip_rt_error_burst
 		{"dst_discard_out", "NOT_SPECIFIED"}:        "its route leads nowhere: a blackhole",
+		{"ip6_rcv_core", "IP_INHDR"}:                "its header is not valid, or has a loopback address, which may not come by a link", // as the answer to [::1] has behind a bridge with br_netfilter
 		{"ip6_pkt_prohibit", "IP_INNOROUTES"}:       "its route is a prohibition",
 		{"ip6_pkt_prohibit_out", "IP_OUTNOROUTES"}:  "its route is a prohibition",
 		{"neigh_invalidate", "NOT_SPECIFIED"}:       "nobody answers for the next hop", // ndisc_error_report
 		{"nf_hook_slow", "NETFILTER_DROP"}:          "a hook of the packet filter drops it, and no rule of nftables: the older iptables, connection tracking, or a program",
 		{"br_handle_frame_finish", "NOT_SPECIFIED"}: "the bridge does not take it in",
+		{"__dev_forward_skb2", "NOT_SPECIFIED"}:     "it is too big for the other end of the pair, or that end is off", // is_skb_forwardable
 		{"br_flood", "NOT_SPECIFIED"}:               "no port of the bridge may send it on",
 	}
 }
 
-// layerOf is the part of the kernel that drops for a reason.
-func layerOf(reason string) api.Layer {
-	for prefix, layer := range map[string]api.Layer{
-		"NEIGH_": api.LayerNeighbour, "TCP_": api.LayerSocket, "UDP_": api.LayerSocket, "SOCKET_": api.LayerSocket, "IP_": api.LayerRoute,
-		"IPV6": api.LayerRoute, "TC_INGRESS": api.LayerIngress, "TC_EGRESS": api.LayerEgress, "QDISC_": api.LayerEgress, "XDP": api.LayerIngress,
-	} {
-		if strings.HasPrefix(reason, prefix) {
-			return layer
+// layer is the part of the kernel that dropped it: that of the function, of those
+// that do so for any reason and where the kernel has none, else that of the reason.
+// No prefix is that of another.
+func (x *Drop) layer() api.Layer {
+	switch x.Symbol {
+	case "neigh_invalidate":
+		return api.LayerNeighbour
+	case "br_handle_frame_finish", "br_flood":
+		return api.LayerBridge // no port may send it on
+	case "ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_discard", "ip6_pkt_prohibit", "ip6_pkt_discard_out", "ip6_pkt_prohibit_out":
+		return api.LayerRoute // what a route that leads nowhere does
+	}
+	name, layers := x.Reason, map[string]api.Layer{
+		"NEIGH_": api.LayerNeighbour, "TCP_": api.LayerSocket, "UDP_": api.LayerSocket, "SOCKET_": api.LayerSocket, "NO_SOCKET": api.LayerSocket,
+		"PROTO_MEM": api.LayerSocket, "XFRM_POLICY": api.LayerSocket, "IP_": api.LayerRoute, "IPV6": api.LayerRoute, "PKT_TOO_BIG": api.LayerRoute,
+		"TC_INGRESS": api.LayerIngress, "XDP": api.LayerIngress, "TC_EGRESS": api.LayerEgress, "QDISC_": api.LayerEgress, "BRIDGE_": api.LayerBridge,
+	}
+	if x.unsaid() {
+		name, layers = x.Symbol, map[string]api.Layer{
+			"neigh_": api.LayerNeighbour, "arp_": api.LayerNeighbour, "ndisc_": api.LayerNeighbour, "tcp_": api.LayerSocket, "udp": api.LayerSocket,
+			"ip_": api.LayerRoute, "ip6_": api.LayerRoute, "br_": api.LayerBridge,
 		}
 	}
-	switch reason {
-	case "NO_SOCKET", "PROTO_MEM", "XFRM_POLICY":
-		return api.LayerSocket
-	case "PKT_TOO_BIG":
-		return api.LayerRoute
+	for prefix, layer := range layers {
+		if strings.HasPrefix(name, prefix) {
+			return layer
+		}
 	}
 	return api.LayerLink
 }

@@ -61,6 +61,17 @@ func (j *join) crossed() {
 	}
 }
 
+// lastHook is the last of the request's hooks that it came through; nil: none.
+func (j *join) lastHook() (last *Crossing) {
+	for i := range j.Crossings {
+		c := &j.Crossings[i]
+		if d, _ := j.Mark.Direction(c.Packet); d == api.Request && c.Left {
+			last = c
+		}
+	}
+	return last
+}
+
 // crossing is how the packet came into a hook; nil: it was not seen.
 func (j *join) crossing(d api.Direction, space, hook string) *crossing {
 	list := j.hooks[d][space]

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/nft"
 )
 
 func micro(n int) time.Duration { return time.Duration(n) * time.Microsecond }
@@ -43,9 +44,36 @@ func TestDropInHook(t *testing.T) {
 		t.Errorf("%+v", p.Hops)
 	}
 	w.Level, w.Crossings = api.LevelTracepoints, nil
-	if p = Join(w); p.Hops[2].Layer != api.LayerLink || p.Level != api.LevelTracepoints {
+	if p = Join(w); p.Hops[2].Layer != "" || p.Level != api.LevelTracepoints {
 		t.Errorf("without hooks: %+v", p)
 	}
+}
+
+// TestGivenUpBehindHooks: nobody answered for the next hop of a packet that was
+// filtered and translated already, which is told in the order in which it happened.
+func TestGivenUpBehindHooks(t *testing.T) {
+	h := host(t, `table ip f {
+		chain pass { type filter hook forward priority 0; policy accept; accept comment "pass"; }
+		chain post { type nat hook postrouting priority 100; policy accept; masquerade comment "out"; }
+	}`)
+	out, as := flow("10.0.0.2", mark, "192.0.2.99", 80), flow("192.0.2.10", mark, "192.0.2.99", 80)
+	syn, masked := Packet{Flow: out, TTL: 63, TCP: flagSYN}, Packet{Flow: as, TTL: 63, TCP: flagSYN}
+	ruling := func(at int, chain string) Ruling {
+		return Ruling{At: micro(at), Space: "host", ID: 7, Family: nft.FamilyIP, Table: "f", Chain: chain, Handle: 10, Verdict: "accept", In: 2, Out: 4, Packet: &syn}
+	}
+	p := Join(Watch{
+		Machine: h, From: "web", Mark: mark, Flow: out, Level: api.LevelFull,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, syn), seen(2, "host", "v-web", false, syn)},
+		Rulings:   []Ruling{ruling(4, "pass"), ruling(6, "post")},
+		Crossings: append(crossings(3, "host", "forward", syn, &syn), crossings(5, "host", "postrouting", syn, &masked)...),
+		Drops:     []Drop{drop(9, "host", "eth0", "NEIGH_FAILED", "neigh_invalidate", masked)},
+	})
+	expect(t, p, api.Dropped, "nobody answers for the next hop",
+		"request web eth0 route sends 10.0.0.2:40000 > 192.0.2.99:80",
+		"request host v-web bridge receives port of bridge br",
+		`request host br forward accept rule "pass" of chain ip f pass`,
+		"request host  postrouting masquerade 10.0.0.2:40000 -> 192.0.2.10:40000",
+		"request host eth0 neighbour drop nobody answers for the next hop (NEIGH_FAILED in neigh_invalidate)")
 }
 
 // TestDropsAside: copies that a bridge floods, and answers that a raw socket has
@@ -69,6 +97,24 @@ func TestDropsAside(t *testing.T) {
 		"request web eth0 route sends 10.0.0.2:40000 > 10.0.0.3:80",
 		"request host v-web bridge receives port of bridge br",
 		"reply web eth0 link receives 10.0.0.3:80 > 10.0.0.2:40000")
+}
+
+// TestCopyOfReset: that a copy of an answer is dropped does not hide where the
+// packet ended.
+func TestCopyOfReset(t *testing.T) {
+	h := host(t, "")
+	out, back := flow("10.0.0.2", mark, "10.0.0.3", 81), flow("10.0.0.3", 81, "10.0.0.2", mark)
+	syn, rst := Packet{Flow: out, TTL: 64, TCP: flagSYN}, Packet{Flow: back, TTL: 64, TCP: flagRST}
+	expect(t, Join(Watch{
+		Machine: h, From: "web", Mark: mark, Flow: out, Level: api.LevelTracepoints,
+		Sightings: []Sighting{seen(1, "web", "eth0", true, syn), seen(2, "app", "eth0", false, syn), seen(4, "app", "eth0", true, rst), seen(5, "web", "eth0", false, rst)},
+		Drops:     []Drop{drop(3, "app", "eth0", "NO_SOCKET", "tcp_v4_rcv", syn), drop(9, "web", "", "QUEUE_PURGE", "inet_sock_destruct", rst)},
+	}), api.Refused, "10.0.0.3 answers with a reset: nothing listens on port 81",
+		"request web eth0 route sends 10.0.0.2:40000 > 10.0.0.3:81",
+		"request app eth0 link receives 10.0.0.2:40000 > 10.0.0.3:81",
+		"request app eth0 socket refuses nothing listens there (NO_SOCKET in tcp_v4_rcv)",
+		"reply app eth0 route sends 10.0.0.3:81 > 10.0.0.2:40000",
+		"reply web eth0 link receives 10.0.0.3:81 > 10.0.0.2:40000")
 }
 
 // TestDropOfAnswer ends the answer, not the packet.
@@ -123,6 +169,23 @@ func TestWordsOfDrops(t *testing.T) {
 	} {
 		if got := (&Drop{Reason: c.reason, Symbol: c.symbol, Packet: Packet{TTL: 1}}).words(); got != c.want {
 			t.Errorf("%s in %s: %q, want %q", c.reason, c.symbol, got, c.want)
+		}
+	}
+}
+
+// TestLayersOfDrops: where the reason does not say it, the function does.
+func TestLayersOfDrops(t *testing.T) {
+	for _, c := range []struct {
+		reason, symbol string
+		want           api.Layer
+	}{
+		{"NO_TX_TARGET", "br_handle_frame_finish", api.LayerBridge},
+		{"NO_TX_TARGET", "vxlan_xmit", api.LayerLink},
+		{"IP_RPFILTER", "ip_rcv_finish_core", api.LayerRoute},
+		{"NOT_SPECIFIED", "neigh_invalidate", api.LayerNeighbour},
+	} {
+		if got := (&Drop{Reason: c.reason, Symbol: c.symbol}).layer(); got != c.want {
+			t.Errorf("%s in %s: %s, want %s", c.reason, c.symbol, got, c.want)
 		}
 	}
 }

@@ -61,8 +61,10 @@ type Watch struct {
 	Level     api.PathLevel
 	Crossings []Crossing
 	Drops     []Drop
-	// Renamed are flows whose source port was changed.
+	// Renamed are flows whose source port, or both addresses, were changed.
 	Renamed []Renamed
+	// Routes are what the kernel answered to Questions.
+	Routes []Routed
 	// Lost: there was more to see than could be kept.
 	Lost bool
 	// Risen are counters of drops that rose meanwhile, by namespace.
@@ -70,12 +72,16 @@ type Watch struct {
 }
 
 // Join tells the path.
-func Join(w Watch) api.Path {
+func Join(w Watch) api.Path { return tell(w).path }
+
+// tell puts together all that there is to tell.
+func tell(w Watch) *join {
 	j := newJoin(w)
 	j.sort()
 	for _, d := range []api.Direction{api.Request, api.Reply, api.ErrorBack} {
 		j.leg(d)
 	}
+	j.decide()
 	for i := range j.path.Hops {
 		h := &j.path.Hops[i]
 		h.Index = i
@@ -84,8 +90,7 @@ func Join(w Watch) api.Path {
 			h.AtMicros = max(h.AtMicros, j.path.Hops[i-1].AtMicros)
 		}
 	}
-	j.decide()
-	return j.path
+	return j
 }
 
 // join is one path in the making.
@@ -93,9 +98,13 @@ type join struct {
 	Watch
 	path api.Path
 	seen map[api.Direction][]Sighting
-	told map[api.Direction]map[string][]decision // by namespace
+	// decided are all decisions of chains; told those of them that are to be told, by namespace.
+	decided []decision
+	told    map[api.Direction]map[string][]decision
 	// hooks are those that it was seen in, by namespace.
 	hooks map[api.Direction]map[string][]crossing
+	// questions are what was asked for of routes.
+	questions []Question
 }
 
 // sort parts what was seen by direction, in the order of time.
@@ -111,7 +120,8 @@ func (j *join) sort() {
 		}
 	}
 	j.told = map[api.Direction]map[string][]decision{api.Request: {}, api.Reply: {}, api.ErrorBack: {}}
-	for _, d := range j.decisions() {
+	j.decided = j.decisions()
+	for _, d := range j.decided {
 		j.told[d.direction][d.space] = append(j.told[d.direction][d.space], d)
 	}
 	j.crossed()
@@ -124,7 +134,20 @@ func (j *join) folded(s Sighting) bool {
 		return false // it came in there, and by no port
 	}
 	l := j.link(s.Space, s.Link)
-	return l != nil && (l.Type == "bridge" && !s.Out || l.Type == "loopback" && !s.Out)
+	return l != nil && !s.Out && (l.Type == "loopback" || l.Type == "bridge" && !j.arrived(s))
+}
+
+// arrived reports whether a packet that came in by a link stays in that namespace.
+func (j *join) arrived(s Sighting) bool {
+	sp := j.Machine.Space(s.Space)
+	if !slices.ContainsFunc(sp.Addresses, func(a machine.Address) bool { return a.Prefix.Addr() == s.Flow.Dst }) {
+		return false
+	}
+	d, _ := j.Mark.Direction(s.Packet)
+	return !slices.ContainsFunc(j.Sightings, func(x Sighting) bool {
+		xd, ok := j.Mark.Direction(x.Packet)
+		return ok && xd == d && x.Space == s.Space && x.Out && x.At >= s.At
+	})
 }
 
 // repeated reports whether the packet was seen there already: it was sent again.
@@ -145,9 +168,7 @@ func (j *join) link(space, name string) *machine.Link {
 func (j *join) leg(d api.Direction) {
 	list := j.seen[d]
 	if len(list) == 0 && d == api.Request { // gone before any link
-		j.changed(d, j.From, "output", "postrouting")
-		j.unfinished(d, j.From, nil)
-		j.rulings(d, j.From, "", nil)
+		j.unleft(d, j.From, nil)
 		return
 	}
 	for len(list) > 0 {
@@ -202,8 +223,13 @@ func (j *join) visit(d api.Direction, list []Sighting) {
 		}
 	}
 	at := list[0].At
-	for _, s := range in {
+	for i, s := range in {
+		if i > 0 && s.Flow != in[0].Flow { // br_netfilter: the port has passed it through the hook
+			j.rulings(d, s.Space, "prerouting", &at)
+			j.changed(d, s.Space, "prerouting")
+		}
 		j.received(d, s)
+		j.rulings(d, s.Space, "ingress", &at) // of the port of a bridge, before the bridge
 	}
 	before := list[0].Flow
 	if len(in) == 0 {
@@ -213,9 +239,7 @@ func (j *join) visit(d api.Direction, list []Sighting) {
 	j.rulings(d, list[0].Space, "prerouting", &at)
 	j.rulings(d, list[0].Space, "output", &at)
 	if len(out) == 0 {
-		j.changed(d, list[0].Space, "prerouting", "input", "output", "postrouting")
-		j.unfinished(d, list[0].Space, &at)
-		j.rulings(d, list[0].Space, "", &at)
+		j.unleft(d, list[0].Space, &at)
 		return
 	}
 	// The last link has it as it left: what is bridged passes the chains after it
@@ -226,16 +250,13 @@ func (j *join) visit(d api.Direction, list []Sighting) {
 		j.translated(d, left, before, true)
 	}
 	if len(in) > 0 && out[0].TTL < in[0].TTL {
-		h := j.hop(d, out[0])
-		if c := j.crossing(d, h.NS, "forward"); c != nil {
-			h.AtMicros = micros(c.At)
-		}
-		h.Layer, h.Action, h.Device = api.LayerRoute, "routes", in[len(in)-1].Link
-		if l := j.link(h.NS, h.Device); l != nil && l.Master != "" {
-			h.Device = l.Master
-		}
-		h.Detail, h.Sources, h.Before = out[0].Flow.Dst.String()+" dev "+out[0].Link, []string{j.source()}, new(in[0].Flow)
-		j.path.Hops = append(j.path.Hops, h)
+		came := in[len(in)-1]
+		came.Flow = before
+		j.path.Hops = append(j.path.Hops, j.routes(d, came, out[0], left.Flow))
+	}
+	for len(out) > 1 && out[0].Flow != left.Flow { // br_netfilter: the hooks come after the bridge
+		j.sent(d, out[0], len(in) > 0)
+		out = out[1:]
 	}
 	j.rulings(d, list[0].Space, "", &at)
 	if !j.changed(d, list[0].Space, "input", "forward", "postrouting") {

@@ -35,11 +35,13 @@ type Live struct {
 	Level api.PathLevel
 	// EachDrop tells of drops of packets that begin no flow, too.
 	EachDrop bool
-	flows    []*flowSeen
-	begun    map[traceID]*flowSeen
-	loose    []api.Path
-	renamed  renames
-	waiting  []heard
+	// Ask asks the kernel for routes; nil: they are not told.
+	Ask     func([]Question) []Routed
+	flows   []*flowSeen
+	begun   map[traceID]*flowSeen
+	loose   []api.Path
+	renamed renames
+	waiting []heard
 }
 
 // flowSeen is what was seen of the first packet of a flow and of its answer.
@@ -52,7 +54,7 @@ type flowSeen struct {
 	rulings     []Ruling
 	crossings   []Crossing
 	drops       []Drop
-	renamed     *Renamed // nil: its source port is the same everywhere
+	renamed     *Renamed // nil: it is known again by what translation leaves
 	first, last time.Duration
 	told        bool
 	lost        bool // something of that time could not be kept
@@ -121,7 +123,7 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 	forth, back, begins := marks(p)
 	for _, m := range []Mark{forth, back} {
 		if f := l.known(m, about, s); m != 0 && f != nil {
-			f.last = max(f.last, at)
+			f.first, f.last = min(f.first, at), max(f.last, at)
 			f.learn(about.Flow)
 			return f
 		}
@@ -129,13 +131,31 @@ func (l *Live) flow(p Packet, at time.Duration, s *Sighting) *flowSeen {
 	if !begins || forth == 0 || !about.Flow.Dst.IsValid() || toMany(about.Flow.Dst) {
 		return nil
 	}
-	if len(l.flows) >= mostFlows {
+	if !l.room() {
 		return nil
 	}
-	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at, renamed: l.renamed.was[about.Flow]}
+	f := &flowSeen{proto: about.Flow.Proto, mark: forth, first: at, last: at, renamed: l.renamed.was[about.called()]}
+	if about.Renamed != nil { // it may be seen after the translation first
+		f.renamed = about.Renamed
+		f.learn(f.renamed.Was)
+	}
 	f.learn(about.Flow)
 	l.flows = append(l.flows, f)
 	return f
+}
+
+// room makes room for one more flow: the oldest of those that were told of is
+// forgotten. Not ok: none was.
+func (l *Live) room() (ok bool) {
+	if len(l.flows) < mostFlows {
+		return true
+	}
+	i := slices.IndexFunc(l.flows, func(f *flowSeen) bool { return f.told })
+	if i < 0 {
+		return false
+	}
+	l.flows = slices.Delete(l.flows, i, i+1)
+	return true
 }
 
 // known is the flow that a packet of a mark is of: one that was the same at
@@ -183,9 +203,9 @@ func marks(p Packet) (forth, back Mark, begins bool) {
 		return 0, Mark(dst), false
 	case f.Proto == "icmp" || f.Proto == "icmpv6":
 		if f.ICMPType == 8 || f.ICMPType == 128 {
-			return Mark(p.Echo), 0, true
+			return Mark(p.echo()), 0, true
 		}
-		return 0, Mark(p.Echo), false
+		return 0, Mark(p.echo()), false
 	}
 	return Mark(src), Mark(dst), true
 }
@@ -234,11 +254,12 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 		if f.told || now-delay-f.last < still || len(f.sightings)+len(f.rulings)+len(f.drops) == 0 {
 			continue
 		}
-		p := l.path(f)
-		if p.Verdict == api.Lost && now-f.first < patience {
+		w := l.watch(f)
+		j := tell(w)
+		if j.path.Verdict == api.Lost && now-f.first < patience {
 			continue
 		}
-		out = append(out, p)
+		out = append(out, l.path(f, w, j))
 		f.told, f.sightings, f.rulings, f.crossings, f.drops = true, nil, nil, nil, nil
 	}
 	l.flows = slices.DeleteFunc(l.flows, func(f *flowSeen) bool { return f.told && now-f.last > remembered })
@@ -250,9 +271,9 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 	return out
 }
 
-// path tells one flow. Times count from when it was seen first.
-func (l *Live) path(f *flowSeen) api.Path {
-	w := Watch{Machine: l.Machine, Mark: f.mark, Got: true, Lost: f.lost, Start: l.Start.Add(f.first), Level: l.Level}
+// watch is what was seen of one flow. Times count from when it was seen first.
+func (l *Live) watch(f *flowSeen) Watch {
+	w := Watch{Machine: l.Machine, Mark: f.mark, Lost: f.lost, Start: l.Start.Add(f.first), Level: l.Level}
 	for _, s := range f.sightings {
 		s.At -= f.first
 		w.Sightings = append(w.Sightings, s)
@@ -263,12 +284,21 @@ func (l *Live) path(f *flowSeen) api.Path {
 	}
 	f.inside(&w)
 	slices.SortStableFunc(w.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
+	began := w.before()
 	switch {
+	case began != nil:
+		w.From, w.Flow = began.Space, began.Flow
 	case len(w.Sightings) > 0:
 		s := w.Sightings[0]
 		w.From, w.Flow = s.Space, s.Flow
+		if s.Quoted != nil { // of what it is about no more was seen
+			w.Flow = s.Quoted.Flow
+		}
 		if !s.Out && l.fromOutside(s) {
 			w.Entry = &s
+		}
+		if s.Out && f.renamed != nil && w.Flow == f.renamed.Is { // by the sender itself, before any link
+			w.Flow = f.renamed.Was
 		}
 	case len(w.Rulings) == 0:
 		w.From, w.Flow = w.Drops[0].Space, w.Drops[0].Flow
@@ -277,12 +307,38 @@ func (l *Live) path(f *flowSeen) api.Path {
 		w.From = w.Rulings[i].Space
 		if p := w.Rulings[i].Packet; p != nil {
 			w.Flow = p.Flow
+			w.From = cmp.Or(l.owner(p.Flow.Src), w.From)
 		}
 	}
-	p := Join(w)
+	w.Got = !slices.ContainsFunc(w.Drops, w.unheard)
+	return w
+}
+
+// path tells one flow, when no more will be seen of it.
+func (l *Live) path(f *flowSeen, w Watch, j *join) api.Path {
+	p := j.path
+	if l.Ask != nil && len(j.questions) > 0 {
+		w.Routes = l.Ask(j.questions)
+		p = Join(w)
+	}
 	if p.Verdict == api.Lost && f.proto == "udp" && p.To.NS != "" {
 		// Nobody said that nothing listens, and a datagram need not be answered.
 		p.Verdict, p.Reason = api.Delivered, ""
+	}
+	return fromFirst(p)
+}
+
+// fromFirst counts times from the first hop, if that is where the packet began: a
+// hook of its sender may have seen it before. One that was given up has waited so
+// long.
+func fromFirst(p api.Path) api.Path {
+	if len(p.Hops) == 0 || p.Hops[0].Action == "drop" || p.Hops[0].Action == "reject" {
+		return p
+	}
+	first := p.Hops[0].AtMicros
+	p.Start = p.Start.Add(time.Duration(first * float64(time.Microsecond)))
+	for i := range p.Hops {
+		p.Hops[i].AtMicros = max(p.Hops[i].AtMicros-first, 0)
 	}
 	return p
 }

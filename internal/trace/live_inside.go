@@ -1,9 +1,12 @@
 package trace
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/machine"
 )
 
 // inside notes what programs in the kernel saw.
@@ -38,10 +41,47 @@ func (l *Live) drop(x Drop, lost bool) api.Path {
 	if forth == 0 {
 		w.Mark = back
 	}
+	w.From = cmp.Or(l.owner(x.Flow.Src), w.From)
 	x.At = 0
 	j := newJoin(w)
 	j.alone(&x)
 	return j.path
+}
+
+// owner is the namespace that has an address; "": none, or several.
+func (l *Live) owner(a netip.Addr) string {
+	found := ""
+	for _, s := range l.Machine.Spaces {
+		if slices.ContainsFunc(s.Addresses, func(x machine.Address) bool { return x.Prefix.Addr() == a }) {
+			if found != "" {
+				return ""
+			}
+			found = s.Name
+		}
+	}
+	return found
+}
+
+// unheard reports whether an answer was dropped where it came back to, before a
+// socket could have it.
+func (w *Watch) unheard(x Drop) bool {
+	d, ok := w.Mark.Direction(x.Packet)
+	return ok && d == api.Reply && x.Space == w.From && !x.copy() && x.layer() != api.LayerSocket && x.Reason != "QUEUE_PURGE"
+}
+
+// before is how the packet was seen in a hook of its sender, where no link saw it
+// go there; nil: one did, or no hook was watched. It waited for its next hop, and
+// the first that a link saw is the error about it.
+func (w *Watch) before() *Crossing {
+	if slices.ContainsFunc(w.Sightings, func(s Sighting) bool { d, _ := w.Mark.Direction(s.Packet); return d == api.Request }) {
+		return nil
+	}
+	for i := range w.Crossings {
+		if d, _ := w.Mark.Direction(w.Crossings[i].Packet); d == api.Request {
+			return &w.Crossings[i]
+		}
+	}
+	return nil
 }
 
 // inside puts what programs in the kernel saw of the flow into its watch. Times

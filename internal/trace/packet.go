@@ -25,10 +25,26 @@ type Packet struct {
 	Renamed *Renamed
 }
 
-// Renamed is a flow whose source port a translation has changed, since somebody
-// else had it, as connection tracking tells.
+// Renamed is a flow whose source port, or the identifier of whose echo requests, a
+// translation has changed, since somebody else had it, or both of whose addresses, as
+// connection tracking tells.
 type Renamed struct {
-	Was, Is api.Flow
+	Was, Is         api.Flow
+	WasEcho, IsEcho uint16
+}
+
+// echoing reports whether the packet is an echo request or the answer to one.
+func (p Packet) echoing() bool {
+	f := p.Flow
+	return f.Proto == "icmp" && (f.ICMPType == 8 || f.ICMPType == 0) || f.Proto == "icmpv6" && (f.ICMPType == 128 || f.ICMPType == 129)
+}
+
+// echo is the identifier of an echo message, as its flow is known by it.
+func (p Packet) echo() uint16 {
+	if r := p.Renamed; r != nil && p.Echo == r.IsEcho && (p.Flow.Src == r.Is.Src || p.Flow.Dst == r.Is.Src) {
+		return r.WasEcho
+	}
+	return p.Echo
 }
 
 // reversed is a flow as its answers are.
@@ -174,7 +190,7 @@ func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 		request := p.Flow.ICMPType == 8 || p.Flow.ICMPType == 128
 		reply := p.Flow.Proto == "icmp" && p.Flow.ICMPType == 0 || p.Flow.ICMPType == 129
 		switch {
-		case p.Echo != n:
+		case p.echo() != n:
 		case request:
 			return api.Request, true
 		case reply:

@@ -7,30 +7,55 @@ import (
 	"github.com/towpath/towpath/api"
 )
 
-// mostRenamed is how many flows whose source port was changed are known at once.
+// mostRenamed is how many flows that were renamed are known at once.
 const mostRenamed = 4096
 
-// renames are flows whose source port was changed, by what they were and are.
+// renames are flows whose source port, or both addresses, were changed, by what they
+// were and are.
 type renames struct {
-	was, is map[api.Flow]*Renamed
+	was, is map[called]*Renamed
 	order   []*Renamed
+}
+
+// called is what a flow is known by: of echo messages the identifier, and no type.
+type called struct {
+	api.Flow
+	echo uint16
+}
+
+func (p Packet) called() called {
+	c := called{Flow: p.Flow}
+	if p.echoing() {
+		c.ICMPType, c.echo = 0, p.Echo
+	}
+	return c
+}
+
+// reversed is what answers to the flow are called.
+func (c called) reversed() called { return called{reversed(c.Flow), c.echo} }
+
+// names are what the flow is called before and after.
+func (x *Renamed) names() (was, is called) {
+	return Packet{Flow: x.Was, Echo: x.WasEcho}.called(), Packet{Flow: x.Is, Echo: x.IsEcho}.called()
 }
 
 func (r *renames) add(x Renamed) {
 	if r.was == nil {
-		r.was, r.is = map[api.Flow]*Renamed{}, map[api.Flow]*Renamed{}
+		r.was, r.is = map[called]*Renamed{}, map[called]*Renamed{}
 	}
 	if len(r.order) >= mostRenamed {
 		old := r.order[0]
 		r.order = r.order[1:]
-		if r.was[old.Was] == old { // or it has been renamed again
-			delete(r.was, old.Was)
+		was, is := old.names()
+		if r.was[was] == old { // or it has been renamed again
+			delete(r.was, was)
 		}
-		if r.is[old.Is] == old {
-			delete(r.is, old.Is)
+		if r.is[is] == old {
+			delete(r.is, is)
 		}
 	}
-	r.was[x.Was], r.is[x.Is] = &x, &x
+	was, is := x.names()
+	r.was[was], r.is[is] = &x, &x
 	r.order = append(r.order, &x)
 }
 
@@ -40,8 +65,9 @@ func (r *renames) of(p *Packet) *Renamed {
 	if p.Quoted != nil {
 		p.Quoted.Renamed = r.of(p.Quoted)
 	}
-	back := reversed(p.Flow)
-	return cmp.Or(r.is[p.Flow], r.is[back], r.was[p.Flow], r.was[back])
+	forth := p.called()
+	back := forth.reversed()
+	return cmp.Or(r.is[forth], r.is[back], r.was[forth], r.was[back])
 }
 
 // rename notes of which renamed flows what was seen is.

@@ -239,6 +239,33 @@ func TestLiveRenamed(t *testing.T) {
 	}
 }
 
+// TestLiveFromLoopback: what the host sends to its own loopback address has, when a
+// link sees it first, neither of its addresses any more. Connection tracking knows
+// it; and an answer that the host drops is none.
+func TestLiveFromLoopback(t *testing.T) {
+	h := host(t, `table inet f { chain o { type nat hook output priority 0; tcp dport 8080 dnat ip to 10.0.0.2:80; } }`)
+	was, is := flow("127.0.0.1", mark, "127.0.0.1", 8080), flow("10.0.0.1", mark, "10.0.0.2", 80)
+	syn, synack := Packet{Flow: was, TTL: 64, TCP: flagSYN}, Packet{Flow: reversed(is), TTL: 64, TCP: flagSYN | flagACK}
+	sent := Packet{Flow: is, TTL: 64, TCP: flagSYN}
+	w := Watch{
+		Sightings: []Sighting{seen(10, "host", "v-web", true, sent), seen(11, "web", "eth0", false, sent), seen(20, "web", "eth0", true, synack), seen(21, "host", "v-web", false, synack)},
+		Rulings:   []Ruling{{At: 30 * time.Microsecond, Space: "host", ID: 1, Family: nft.FamilyInet, Table: "f", Chain: "o", Handle: 10, Verdict: "accept", Packet: &syn}},
+		Renamed:   []Renamed{{Was: was, Is: is}},
+	}
+	for reason, want := range map[string]api.Verdict{"": api.Answered, "NO_SOCKET": api.Answered, "IP_INHDR": api.Dropped} {
+		w.Drops = []Drop{{At: 22 * time.Microsecond, Space: "host", Link: "br", Reason: reason, Packet: synack}}
+		if reason == "" {
+			w.Drops = nil
+		}
+		l := &Live{Machine: h}
+		l.Add(w, 0)
+		paths := l.Ready(time.Minute)
+		if len(paths) != 1 || paths[0].Verdict != want || paths[0].Flow != was || !strings.Contains(told(paths[0]), "dnat 127.0.0.1:8080 -> 10.0.0.2:80") {
+			t.Errorf("with a drop for %q, want %s: %+v", reason, want, paths)
+		}
+	}
+}
+
 // TestDifference finds the first hop that was not seen.
 func TestDifference(t *testing.T) {
 	hop := func(i int, ns, dev, action string, layer api.Layer) api.Hop {
@@ -333,4 +360,25 @@ func TestJoinOfReturn(t *testing.T) {
 		"request host eth0 link receives 10.0.0.2:40000 > 192.0.2.1:81", "request host eth0 route routes 192.0.2.1 dev eth0",
 		"request host eth0 link sends 10.0.0.2:40000 > 192.0.2.1:81", "request web eth0 link receives 10.0.0.2:40000 > 192.0.2.1:81",
 		`request web eth0 prerouting drop rule "no 81" of chain inet f c`)
+}
+
+// TestBridgeTakesIn: what a bridge takes in from a port is told where it stays in
+// the host, after what the port decides, and not where the host sends it on.
+func TestBridgeTakesIn(t *testing.T) {
+	h := host(t, "")
+	h.Spaces[0].Addresses = []machine.Address{{Dev: "br", Prefix: netip.MustParsePrefix("10.0.0.1/24")}, {Dev: "eth0", Prefix: netip.MustParsePrefix("192.0.2.10/24")}}
+	begin := []string{"request web eth0 route sends 10.0.0.2:40000 > 10.0.0.1:80", "request host v-web bridge receives port of bridge br"}
+	syn := Packet{Flow: flow("10.0.0.2", mark, "10.0.0.1", 80), TTL: 64, TCP: flagSYN}
+	all := []Sighting{seen(1, "web", "eth0", true, syn), seen(2, "host", "v-web", false, syn), seen(3, "host", "br", false, syn)}
+	p := Join(Watch{Machine: h, From: "web", Mark: mark, Flow: syn.Flow, Sightings: all})
+	expect(t, p, api.Lost, "it was seen last at br of host", append(begin, "request host br link receives 10.0.0.2:40000 > 10.0.0.1:80")...)
+	// The host's address is translated, and the packet goes back to another container.
+	sent := syn
+	sent.Flow = flow("10.0.0.2", mark, "10.0.0.3", 80)
+	p = Join(Watch{Machine: h, From: "web", Mark: mark, Flow: syn.Flow, Sightings: append(all, seen(4, "host", "v-web", true, sent))})
+	for _, hop := range p.Hops {
+		if hop.Device == "br" && hop.Action == "receives" {
+			t.Errorf("the bridge is told to take it in: %v", told(p))
+		}
+	}
 }

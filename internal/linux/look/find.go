@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,13 +51,10 @@ func (l *looker) find() error {
 			return err
 		}
 	}
-	if l.RunDir != "" {
-		l.bound(filepath.Join(l.RunDir, "netns"), true)
-	}
-	for _, pattern := range []string{"/run/netns", "/run/docker/netns", "/var/run/netns", "/run/user/*/netns", "/run/*/netns"} {
-		dirs, _ := filepath.Glob(pattern) // the patterns are well formed
-		for _, dir := range dirs {
-			l.bound(dir, false)
+	for dir, ours := range directories(l.RunDir) {
+		for b := range boundIn(dir) {
+			c := l.add(&candidate{inode: b.inode, name: b.name, path: b.path, ours: ours})
+			c.hold(machine.Holder{Path: b.path})
 		}
 	}
 	l.processes()
@@ -114,24 +110,6 @@ func (l *looker) add(c *candidate) *candidate {
 // link /proc/PID/ns/net.
 func unnamed(inode uint64) string { return "net:[" + strconv.FormatUint(inode, 10) + "]" }
 
-// bound adds the namespaces that are bound in a directory.
-func (l *looker) bound(dir string, ours bool) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return // there is none, or it is not ours to see
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		var st unix.Stat_t
-		var fs unix.Statfs_t
-		if unix.Statfs(path, &fs) != nil || fs.Type != unix.NSFS_MAGIC || unix.Stat(path, &st) != nil {
-			continue
-		}
-		c := l.add(&candidate{inode: st.Ino, name: e.Name(), path: path, ours: ours})
-		c.hold(machine.Holder{Path: path})
-	}
-}
-
 func (c *candidate) hold(h machine.Holder) {
 	if len(c.holders) < maxHolders {
 		c.holders = append(c.holders, h)
@@ -140,21 +118,12 @@ func (c *candidate) hold(h machine.Holder) {
 
 // processes adds the namespaces of those processes that may be looked at.
 func (l *looker) processes() {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+	for _, pid := range slices.Sorted(pids()) {
+		inode := namespaceOf(pid)
+		if inode == 0 {
 			continue
 		}
-		path := "/proc/" + e.Name() + "/ns/net"
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil { // gone, or another user's
-			continue
-		}
-		c := l.add(&candidate{inode: st.Ino, name: unnamed(st.Ino), path: path})
+		c := l.add(&candidate{inode: inode, name: unnamed(inode), path: namespacePath(pid)})
 		if len(c.holders) < maxHolders {
 			c.hold(machine.Holder{PID: pid, Command: diag.Command(pid), Cgroup: cgroup(pid)})
 		}
@@ -212,7 +181,7 @@ func (c Config) Open(s *machine.Space) (*os.File, error) {
 	for _, h := range s.Holders {
 		path := h.Path
 		if h.PID != 0 {
-			path = fmt.Sprintf("/proc/%d/ns/net", h.PID)
+			path = namespacePath(h.PID)
 		}
 		var f *os.File
 		if f, err = (&candidate{path: path, inode: s.Inode}).open(); err == nil {

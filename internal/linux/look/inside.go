@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/towpath/towpath/internal/linux/netns"
+	"github.com/towpath/towpath/internal/linux/rt"
 	"github.com/towpath/towpath/internal/linux/xt"
 	rules "github.com/towpath/towpath/internal/nft"
 )
@@ -25,8 +26,12 @@ func (r *reading) inside(ctx context.Context) error {
 			r.sysctl(key)
 		}
 		for _, l := range r.links {
+			read := r.sysctl
+			if r.knew(l) {
+				read = r.sysctlBefore
+			}
 			for _, key := range perLink() {
-				r.sysctl(strings.Replace(key, "*", l.Name, 1))
+				read(strings.Replace(key, "*", l.Name, 1))
 			}
 			if err := ctx.Err(); err != nil {
 				return err
@@ -44,6 +49,23 @@ func (r *reading) sysctl(key string) {
 	b, err := os.ReadFile("/proc/sys/" + key)
 	if err == nil {
 		r.space.Sysctls[key] = strings.TrimSuffix(string(b), "\n")
+	}
+}
+
+// knew reports whether an earlier look found that link. Reading the parameters of
+// each is most of what it takes to read a host with many.
+func (r *reading) knew(l rt.Link) bool {
+	if r.before == nil {
+		return false
+	}
+	was := r.before.Link(l.Name)
+	return was != nil && was.Index == l.Index
+}
+
+// sysctlBefore takes a parameter over from an earlier look.
+func (r *reading) sysctlBefore(key string) {
+	if v, ok := r.before.Sysctls[key]; ok {
+		r.space.Sysctls[key] = v
 	}
 }
 
@@ -80,7 +102,7 @@ func perLink() []string {
 
 // counters reads those of the namespace: pairs of lines of names and values
 // ("Ip: InReceives ..."), IPv6's one a line, and the columns of connection
-// tracking, one line a processor in hexadecimal.
+// tracking and of the neighbour tables.
 func (r *reading) counters() {
 	for _, file := range []string{"snmp", "netstat"} {
 		lines := strings.Split(readText(proc+file), "\n")
@@ -96,13 +118,22 @@ func (r *reading) counters() {
 			r.count(f[0], f[1], 10)
 		}
 	}
-	lines := strings.Split(readText(proc+"stat/nf_conntrack"), "\n")
+	// Those of the neighbour tables, of all namespaces, are in the first one only.
+	for file, prefix := range map[string]string{"nf_conntrack": "Conntrack", "arp_cache": "ArpCache", "ndisc_cache": "NdiscCache"} {
+		r.columns(prefix, readText(proc+"stat/"+file))
+	}
+}
+
+// columns reads a table of counters in hexadecimal: a line of names, and one a
+// processor.
+func (r *reading) columns(prefix, text string) {
+	lines := strings.Split(text, "\n")
 	names := strings.Fields(lines[0])
 	for _, line := range lines[1:] {
 		for i, v := range strings.Fields(line) {
 			// The first column is the number of entries, the same on each line.
 			if i > 0 && i < len(names) {
-				r.count("Conntrack"+camel(names[i]), v, 16)
+				r.count(prefix+camel(names[i]), v, 16)
 			}
 		}
 	}

@@ -23,6 +23,9 @@ type reading struct {
 	names map[int]string // of links, by index
 	ids   map[uint32]int // indexes of listeners, by socket inode
 	old   bool           // there are tables of iptables-legacy
+	kept  bool           // it was not read, but taken over from an earlier look
+	// before is what an earlier look found of the machine's own; nil: nothing.
+	before *machine.Space
 }
 
 // part notes what could not be read of a namespace, or not whole; what counts is
@@ -139,6 +142,9 @@ func (l *looker) follow(ctx context.Context, r *reading) {
 		far := r
 		if link.PeerNSID != rt.NoNSID {
 			far = byID[link.PeerNSID]
+		}
+		if far != nil && link.Kind == "veth" {
+			l.doubt(ctx, far, link.PeerIndex, r.space.Name, link.Name)
 		}
 		if far == nil || far.names[link.PeerIndex] == "" {
 			m.Elsewhere = true

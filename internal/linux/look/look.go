@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"time"
@@ -35,8 +34,10 @@ type Config struct {
 	Owners bool
 	// Held tells sockets that keep others from a port, and whom they let in all the
 	// same; nil: there are none.
-	Held   func(machine.Listener) (passes *machine.Passing, held bool)
-	Limits Limits
+	Held func(machine.Listener) (passes *machine.Passing, held bool)
+	// Earlier is what is not read again; nil: everything is read.
+	Earlier *Earlier
+	Limits  Limits
 }
 
 // Limits bound what is read.
@@ -70,25 +71,15 @@ func Machine(ctx context.Context, c Config) (machine.Host, error) {
 			l.want(ctx, c)
 		}
 	}
-	// What links lead to is read too, and what leads on from there.
-	for i := 0; i < len(l.order); i++ {
-		l.follow(ctx, l.order[i])
+	l.followAll(ctx)
+	if l.Earlier != nil {
+		l.lose(ctx)
+		l.followAll(ctx)
 	}
 	if l.Owners {
 		l.owners(ctx)
 	}
 	return l.host(), nil
-}
-
-// Namespaces are the inodes of those that there are, which is known without
-// reading any: sorted, and more than a look may read.
-func Namespaces(c Config) ([]uint64, error) {
-	l := &looker{Config: c, known: map[uint64]*candidate{}, read: map[uint64]*reading{}}
-	defer l.close()
-	if err := l.find(); err != nil {
-		return nil, fmt.Errorf("list namespaces: %w", err)
-	}
-	return slices.Sorted(maps.Keys(l.known)), nil
 }
 
 // looker is one look.
@@ -98,7 +89,21 @@ type looker struct {
 	known  map[uint64]*candidate
 	read   map[uint64]*reading
 	order  []*reading
+	queue  []*reading // whose links were not followed yet
 	unread []machine.Unread
+}
+
+// followAll reads what links lead to, too, and what leads on from there.
+func (l *looker) followAll(ctx context.Context) {
+	for len(l.queue) > 0 {
+		r := l.queue[0]
+		l.queue = l.queue[1:]
+		if r.kept {
+			l.lead(ctx, r)
+		} else {
+			l.follow(ctx, r)
+		}
+	}
 }
 
 // want visits a namespace and notes when it cannot be read.
@@ -126,16 +131,26 @@ func (l *looker) visit(ctx context.Context, c *candidate) error {
 		return err
 	}
 	r := &reading{candidate: c, file: f}
-	r.space = machine.Space{Name: c.name, Inode: c.inode, Holders: c.holders, Sysctls: map[string]string{}, Counters: map[string]uint64{}}
+	if c.name == machine.HostName {
+		r.before = l.Earlier.space(c)
+	}
+	r.space = c.blank()
 	r.space.Cookie, _ = netns.Cookie(f) // 0, not known, before Linux 5.14
 	within, cancel := context.WithTimeout(ctx, l.Limits.PerSpace)
 	defer cancel()
-	if err := r.readAll(within, l.Limits); err != nil {
-		_ = f.Close()
-		return err
+	if !l.keep(r) {
+		if err := r.readAll(within, l.Limits); err != nil {
+			_ = f.Close()
+			return err
+		}
 	}
-	l.read[c.inode], l.order = r, append(l.order, r)
+	l.read[c.inode], l.order, l.queue = r, append(l.order, r), append(l.queue, r)
 	return nil
+}
+
+// blank is a namespace of which nothing was read yet.
+func (c *candidate) blank() machine.Space {
+	return machine.Space{Name: c.name, Inode: c.inode, Holders: c.holders, Sysctls: map[string]string{}, Counters: map[string]uint64{}}
 }
 
 // host puts together what was read.

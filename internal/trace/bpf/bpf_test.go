@@ -170,6 +170,43 @@ func TestOthersAreNotSeen(t *testing.T) {
 	}
 }
 
+// TestFloodElsewhere: what happens in a namespace that is not watched uses up
+// nothing of what may be told.
+func TestFloodElsewhere(t *testing.T) {
+	testnet.Require(t, "netns", "bpf-hooks")
+	ns, other := testnet.New(t, "ns"), testnet.New(t, "other")
+	c := everything(t, ns, 0)
+	c.Drops = true
+	start := time.Now()
+	s, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tellings := func() (n uint64) {
+		var told []struct{ Second, Events, Lost uint64 }
+		if err := s.programs.Maps["tellings"].Lookup(uint32(0), &told); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range told {
+			n += x.Events + x.Lost
+		}
+		return n
+	}
+	for range 100 {
+		send(t, other, "127.0.0.1:9", func(trace.Mark) {})
+	}
+	if n := tellings(); n != 0 {
+		t.Errorf("told %d times of another namespace", n)
+	}
+	send(t, ns, "127.0.0.1:9", func(trace.Mark) {})
+	var w trace.Watch
+	wait(t, s, start, &w, func() bool { return len(w.Drops) > 0 })
+	if n := tellings(); n == 0 || w.Drops[0].Space != "ns" {
+		t.Errorf("told %d times of the one that is watched: %+v", n, w)
+	}
+}
+
 // attached are the numbers of the programs and links of a session.
 func attached(s *Session) (programs []ebpf.ProgramID, links []link.ID, err error) {
 	for _, p := range s.programs.Programs {

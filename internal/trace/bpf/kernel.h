@@ -65,9 +65,17 @@ struct bpf_nf_ctx {
 	struct sk_buff *skb;
 } kernel_type;
 
+/* Numbers of protocols, as they are in packets. */
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define network_order(n) ((__u16)__builtin_bswap16(n))
+
+enum { ICMP = 1, TCP = 6, UDP = 17, ICMPV6 = 58 };
+
 /* Numbers of linux/bpf.h. */
 enum {
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_ANY = 0,

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -30,6 +31,26 @@ type event struct {
 	OutName [unix.IFNAMSIZ]byte
 	Symbol  [48]byte
 	Headers [128]byte
+}
+
+// sizeofEvent is how many bytes an event is.
+const sizeofEvent = 248
+
+// decode reads an event as the kernel has it. Floods come through here, and
+// encoding/binary goes by reflection.
+func (e *event) decode(b []byte) error {
+	if len(b) < sizeofEvent {
+		return fmt.Errorf("%d bytes of %d: %w", len(b), sizeofEvent, io.ErrUnexpectedEOF)
+	}
+	n := binary.NativeEndian
+	e.At, e.Packet = n.Uint64(b), n.Uint64(b[8:])
+	e.NetNS, e.In, e.Out, e.Reason = n.Uint32(b[16:]), n.Uint32(b[20:]), n.Uint32(b[24:]), n.Uint32(b[28:])
+	e.Held, e.Kind, e.Hook, e.Length = n.Uint16(b[32:]), b[34], b[35], n.Uint32(b[36:])
+	copy(e.InName[:], b[40:])
+	copy(e.OutName[:], b[56:])
+	copy(e.Symbol[:], b[72:])
+	copy(e.Headers[:], b[120:])
+	return nil
 }
 
 // Kinds of events.
@@ -56,7 +77,7 @@ func (s *Session) Read(start time.Time, w *trace.Watch, most int) error {
 			return fmt.Errorf("read events: %w", err)
 		}
 		var e event
-		if err := binary.Read(bytes.NewReader(s.record.RawSample), binary.NativeEndian, &e); err != nil {
+		if err := e.decode(s.record.RawSample); err != nil {
 			return fmt.Errorf("read event: %w", err)
 		}
 		s.note(&e, start, w)

@@ -9,11 +9,6 @@
  */
 #include "kernel.h"
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-#define network_order(n) ((__u16)__builtin_bswap16(n))
-
-enum { ICMP = 1, TCP = 6, UDP = 17, ICMPV6 = 58 };
 enum { RECEIVED = 1, SENT, ENTERED, LEFT, DROPPED };
 enum { HEADERS = 128, NETWORK = 40, TRANSPORT = 20 };
 
@@ -60,11 +55,13 @@ struct {
 	map_type(value, struct told);
 } tellings SEC(".maps");
 
-/* A flow as it is at some place, and how often it was seen. */
+/* A flow as it is at some place, and how often it was seen. In another namespace
+ * the same addresses are others'. */
 struct flow {
 	__u8 addresses[32];
 	__u32 ports;
 	__u32 protocol;
+	__u32 netns;
 };
 
 struct met {
@@ -78,6 +75,15 @@ struct {
 	map_type(key, struct flow);
 	map_type(value, struct met);
 } flows SEC(".maps");
+
+/* The namespaces that are watched, by the numbers of their inodes. A flood in
+ * another shall not use up what a processor may tell of. */
+struct {
+	map_number(type, BPF_MAP_TYPE_HASH);
+	map_number(max_entries, 1);
+	map_type(key, __u32);
+	map_type(value, __u8);
+} watched SEC(".maps");
 
 /* View is the beginning of a packet. */
 struct view {
@@ -154,12 +160,12 @@ inlined int marked(const struct view *v)
 	return v->protocol == protocol && (number(t) == mark || number(t + 2) == mark);
 }
 
-/* How often a flow is told of at one place, and for how long it is known. */
+/* How often a flow is told of in one namespace, and for how long it is known. */
 #define OFTEN 64
 #define KNOWN 30000000000ull
 
 /* first: of a flow that was not told of often, lately. */
-inlined int first(const struct view *v)
+inlined int first(const struct view *v, __u32 netns)
 {
 	struct flow f = {};
 	struct met *m, new = {};
@@ -169,6 +175,7 @@ inlined int first(const struct view *v)
 	else
 		__builtin_memcpy(f.addresses, v->network + 12, 8);
 	f.protocol = v->protocol;
+	f.netns = netns;
 	if (v->protocol == ICMP || v->protocol == ICMPV6)
 		f.ports = v->transport[0] | (__u32)number(v->transport + 4) << 16;
 	else
@@ -184,8 +191,11 @@ inlined int first(const struct view *v)
 	return ++m->times <= OFTEN;
 }
 
-/* begins: a packet that begins a flow or answers one. */
-inlined int begins(const struct view *v)
+/* seen: in a namespace that is watched; 0 is one that is not known. */
+inlined int seen(__u32 netns) { return !netns || bpf_map_lookup_elem(&watched, &netns); }
+
+/* begins: a packet that begins a flow or answers one, where it is watched. */
+inlined int begins(const struct view *v, __u32 netns)
 {
 	const __u8 *t = v->transport;
 
@@ -204,10 +214,10 @@ inlined int begins(const struct view *v)
 	default:
 		return 0;
 	}
-	return first(v);
+	return seen(netns) && first(v, netns);
 }
 
-inlined int wanted(const struct view *v) { return mark ? marked(v) : begins(v); }
+inlined int wanted(const struct view *v, __u32 netns) { return mark ? marked(v) : begins(v, netns); }
 
 /* reserve is room for an event; 0: there is none, or it was too much for a second. */
 inlined struct event *reserve(void)
@@ -273,10 +283,12 @@ inlined void tell(struct event *e, struct sk_buff *skb, const struct view *v, __
 	bpf_ringbuf_submit(e, 0);
 }
 
+inlined __u32 home(struct net_device *dev) { return dev->nd_net.net->ns.inum; }
+
 inlined void at_device(struct event *e, struct net_device *dev)
 {
 	e->in = dev->ifindex;
-	e->netns = dev->nd_net.net->ns.inum;
+	e->netns = home(dev);
 	bpf_probe_read_kernel_str(e->in_name, sizeof(e->in_name), dev->name);
 }
 
@@ -288,7 +300,7 @@ int received(__u64 *ctx)
 	struct event *e;
 
 	/* The network header is not set yet. */
-	if (!look(&v, skb, skb->data) || !wanted(&v))
+	if (!look(&v, skb, skb->data) || !wanted(&v, home(skb->dev)))
 		return 0;
 	e = reserve();
 	if (!e)
@@ -306,7 +318,7 @@ int sent(__u64 *ctx)
 	struct view v;
 	struct event *e;
 
-	if (!look(&v, skb, skb->head + skb->network_header) || !wanted(&v))
+	if (!look(&v, skb, skb->head + skb->network_header) || !wanted(&v, home(dev)))
 		return 0;
 	e = reserve();
 	if (!e)
@@ -323,17 +335,17 @@ inlined int drop(struct sk_buff *skb, __u64 location, __u32 reason)
 	struct sock *sk = skb->sk;
 	struct view v;
 	struct event *e;
+	__u32 netns = dev ? home(dev) : sk ? sk->__sk_common.skc_net.net->ns.inum : 0;
 
-	if (!look(&v, skb, skb->head + skb->network_header) || !(wanted(&v) || all_drops))
+	if (!look(&v, skb, skb->head + skb->network_header) || !(wanted(&v, netns) || (all_drops && seen(netns))))
 		return 0;
 	e = reserve();
 	if (!e)
 		return 0;
 	e->reason = reason;
+	e->netns = netns;
 	if (dev)
 		at_device(e, dev);
-	else if (sk)
-		e->netns = sk->__sk_common.skc_net.net->ns.inum;
 	bpf_snprintf(e->symbol, sizeof(e->symbol), symbol, &location, sizeof(location));
 	tell(e, skb, &v, DROPPED);
 	return 0;
@@ -357,16 +369,17 @@ inlined void hook(struct bpf_nf_ctx *ctx, __u8 kind)
 	struct sk_buff *skb = ctx->skb;
 	const struct nf_hook_state *state = ctx->state;
 	struct net_device *in, *out;
+	__u32 netns = state->net->ns.inum;
 	struct view v;
 	struct event *e;
 
-	if (!look(&v, skb, skb->head + skb->network_header) || !wanted(&v))
+	if (!look(&v, skb, skb->head + skb->network_header) || !wanted(&v, netns))
 		return;
 	e = reserve();
 	if (!e)
 		return;
 	e->hook = state->hook;
-	e->netns = state->net->ns.inum;
+	e->netns = netns;
 	in = state->in;
 	out = state->out;
 	if (in) {

@@ -22,16 +22,23 @@ import (
 
 // Watcher watches until it is closed.
 type Watcher struct {
+	opened
+	open   func(*machine.Space) (*os.File, error)
+	query  api.TraceQuery
+	from   end
+	to     end
+	seen   trace.Live
+	routes *watch.Routes
+	news   news
+	gate   trace.Gate
+}
+
+// opened is a session, and the machine as it was read for it.
+type opened struct {
 	machine *explain.Machine
-	open    func(*machine.Space) (*os.File, error)
-	query   api.TraceQuery
-	from    end
-	to      end
 	session *taps.Session
 	level   api.PathLevel
-	seen    trace.Live
 	names   []string
-	news    news
 }
 
 // end is who a flow is to be from, or to: a namespace or an address.
@@ -43,7 +50,7 @@ type end struct {
 
 // Open begins to watch.
 func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*os.File, error), q api.TraceQuery) (*Watcher, error) {
-	w := &Watcher{machine: m, open: open, query: q}
+	w := &Watcher{opened: opened{machine: m}, open: open, query: q}
 	if err := watch.Check(q.Level); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
@@ -54,34 +61,38 @@ func Open(ctx context.Context, m *explain.Machine, open func(*machine.Space) (*o
 	if w.to, err = w.end(q.To); err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
-	if err := w.begin(ctx); err != nil {
+	o, err := w.begin(ctx, m)
+	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
 	}
+	w.opened = *o
 	w.seen = trace.Live{Machine: &m.Host, Start: w.session.Start(), Level: w.level, EachDrop: q.Drops}
+	w.seen.Ask = func(list []trace.Question) []trace.Routed { return w.routes.Ask(context.WithoutCancel(ctx), list) }
+	w.routes = watch.NewRoutes(&m.Host, open)
 	return w, nil
 }
 
-// begin opens a session that watches the machine as it was read last.
-func (w *Watcher) begin(ctx context.Context) error {
+// begin opens a session that watches a machine.
+func (w *Watcher) begin(ctx context.Context, m *explain.Machine) (*opened, error) {
 	first := slices.DeleteFunc([]string{w.from.space, w.to.space}, func(s string) bool { return s == "" })
-	spaces, err := taps.Spaces(&w.machine.Host, first, w.open)
+	spaces, err := taps.Spaces(&m.Host, first, w.open)
 	defer func() {
 		for _, s := range spaces {
 			_ = s.File.Close()
 		}
 	}()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	session, level, err := watch.Open(ctx, watch.Want{Level: w.query.Level, Drops: w.query.Drops, Machine: &w.machine.Host, Spaces: spaces})
+	o := &opened{machine: m}
+	o.session, o.level, err = watch.Open(ctx, watch.Want{Level: w.query.Level, Drops: w.query.Drops, Machine: &m.Host, Spaces: spaces})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.session, w.level, w.names = session, level, nil
 	for _, s := range spaces {
-		w.names = append(w.names, s.Name)
+		o.names = append(o.names, s.Name)
 	}
-	return nil
+	return o, nil
 }
 
 // end finds who is meant; "" is anybody.
@@ -104,7 +115,7 @@ func (w *Watcher) Level() api.PathLevel { return w.level }
 
 // Close ends it; nothing stays behind.
 func (w *Watcher) Close() error {
-	if err := w.session.Close(); err != nil {
+	if err := errors.Join(w.news.end(), w.session.Close(), w.routes.Close()); err != nil {
 		return fmt.Errorf("end trace: %w", err)
 	}
 	return nil
@@ -114,10 +125,11 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Next(ctx context.Context) ([]api.Path, error) {
 	for {
 		out, err := w.hear(ctx)
+		if err == nil {
+			err = w.catchUp(ctx)
+		}
 		if err == nil && len(out) == 0 {
-			if err = w.catchUp(ctx); err == nil {
-				err = ctx.Err()
-			}
+			err = ctx.Err()
 		}
 		switch {
 		case err != nil && !errors.Is(err, ctx.Err()):
@@ -136,10 +148,11 @@ func (w *Watcher) hear(ctx context.Context) ([]api.Path, error) {
 		*seen = trace.Watch{}
 		for _, p := range w.seen.Ready(w.session.Heard()) {
 			w.machine.Annotate(&p)
-			if w.wanted(p) {
+			if w.wanted(p) && (!w.query.Drops || w.gate.Add(p, w.session.Heard())) {
 				out = append(out, p)
 			}
 		}
+		out = append(out, w.gate.Due(w.session.Heard())...)
 		return len(out) > 0 || w.news.due()
 	})
 	return out, err
@@ -149,7 +162,7 @@ func (w *Watcher) hear(ctx context.Context) ([]api.Path, error) {
 func (w *Watcher) wanted(p api.Path) bool {
 	q := w.query
 	switch {
-	case q.Drops && p.Verdict != api.Dropped && p.Verdict != api.Rejected && p.Verdict != api.Lost:
+	case q.Drops && !died(p):
 		return false
 	case q.Proto != "" && q.Proto != p.Flow.Proto && (q.Proto != "icmp" || p.Flow.Proto != "icmpv6"):
 		return false
@@ -157,6 +170,12 @@ func (w *Watcher) wanted(p api.Path) bool {
 		return false
 	}
 	return w.from.is(p.From, p, func(f api.Flow) netip.Addr { return f.Src }) && w.to.is(p.To, p, func(f api.Flow) netip.Addr { return f.Dst })
+}
+
+// died reports whether a packet came to an end that was not meant. One that is
+// refused outside did not end here.
+func died(p api.Path) bool {
+	return p.Verdict == api.Dropped || p.Verdict == api.Rejected || p.Verdict == api.Lost || p.Verdict == api.Refused && p.To.NS != ""
 }
 
 // is reports whether an end of a path is the one.

@@ -12,58 +12,150 @@ import (
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/taps"
+	"github.com/towpath/towpath/internal/trace/watch"
 )
 
 const (
 	// interval is how often namespaces are listed.
 	interval = 300 * time.Millisecond
-	// looks is how often the machine is read after a namespace came or went: its
-	// links come later than itself.
+	// looks is how often a namespace is read after it came: its links come later
+	// than itself.
 	looks = 3
 )
 
-// news tells of namespaces that come and go. With nil it never does.
+// News is where a watcher learns of namespaces that come and go. Both are asked
+// while it goes on watching, one at a time.
+type News struct {
+	// List gives the inodes of the namespaces that there are, sorted.
+	List func() ([]uint64, error)
+	// Again reads the machine again. What was known may be taken over, but of the
+	// host and of namespaces with those inodes.
+	Again func(ctx context.Context, was *explain.Machine, young []uint64) (*explain.Machine, error)
+}
+
+// news is what is known of namespaces that come and go.
 type news struct {
-	list  func() ([]uint64, error)
-	again func(context.Context) (*explain.Machine, error)
-	known []uint64
-	next  time.Time
-	looks int
+	News
+	cancel context.CancelFunc
+	ctx    context.Context // what looks goes on from one Next to the other
+	known  []uint64
+	young  map[uint64]int // namespaces that came lately: how often they are still to be read
+	next   time.Time
+	found  chan found // nil: nobody looks
+}
+
+// found is the answer of a look.
+type found struct {
+	known  []uint64
+	young  map[uint64]int
+	opened *opened // nil: there is the same to watch as before
+	err    error
 }
 
 // Renew makes the watcher ask for the namespaces that there are while it waits
-// and, when they are others, read the machine again, and watch those.
-func (w *Watcher) Renew(list func() ([]uint64, error), again func(context.Context) (*explain.Machine, error)) error {
-	known, err := list()
-	w.news = news{list: list, again: again, known: known, next: time.Now().Add(interval)}
-	return err
-}
-
-func (n *news) due() bool { return n.list != nil && !time.Now().Before(n.next) }
-
-// catchUp watches what there is now, if it is not what is watched.
-func (w *Watcher) catchUp(ctx context.Context) error {
-	n := &w.news
-	if !n.due() {
-		return nil
-	}
-	defer func() { n.next = time.Now().Add(interval) }()
-	now, err := n.list()
+// and, when they are others, read those, and watch them too.
+func (w *Watcher) Renew(ctx context.Context, from News) error {
+	known, err := from.List()
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(now, n.known) {
-		n.known, n.looks = now, looks
+	// Those that came since the machine was read are new.
+	read := make([]uint64, 0, len(w.machine.Host.Spaces))
+	for i := range w.machine.Host.Spaces {
+		read = append(read, w.machine.Host.Spaces[i].Inode)
 	}
-	if n.looks == 0 {
+	w.news = news{News: from, known: known, young: arrived(nil, read, known), next: time.Now().Add(interval)}
+	w.news.ctx, w.news.cancel = context.WithCancel(ctx)
+	return nil
+}
+
+// arrived are the namespaces that came lately, when those that there are were
+// others.
+func arrived(young map[uint64]int, was, now []uint64) map[uint64]int {
+	out := map[uint64]int{}
+	for _, inode := range now {
+		switch {
+		case !slices.Contains(was, inode):
+			out[inode] = looks - 1
+		case young[inode] > 1:
+			out[inode] = young[inode] - 1
+		}
+	}
+	return out
+}
+
+// due reports whether it is time to look, or what a look found is there.
+func (n *news) due() bool {
+	if n.found != nil {
+		return len(n.found) > 0
+	}
+	return n.List != nil && !time.Now().Before(n.next)
+}
+
+// catchUp watches what there is now, if it is not what is watched. The look goes
+// on beside, so that meanwhile nothing is missed.
+func (w *Watcher) catchUp(ctx context.Context) error {
+	n := &w.news
+	switch {
+	case !n.due():
+		return nil
+	case n.found == nil:
+		n.found = make(chan found, 1)
+		go func(out chan<- found) { out <- w.look(n.ctx) }(n.found)
 		return nil
 	}
-	n.looks--
-	m, err := n.again(ctx)
-	if err != nil || same(&m.Host, &w.machine.Host) {
-		return err
+	f := <-n.found
+	n.found, n.next = nil, time.Now().Add(interval)
+	if f.err != nil {
+		return f.err
 	}
-	return w.change(ctx, m)
+	n.known, n.young = f.known, f.young
+	if f.opened == nil {
+		return nil
+	}
+	return w.change(ctx, f.opened)
+}
+
+// look asks for the namespaces and, if there may be something else to watch,
+// begins to.
+func (w *Watcher) look(ctx context.Context) found {
+	n := &w.news
+	now, err := n.List()
+	if err != nil {
+		return found{err: err}
+	}
+	out := found{known: now, young: arrived(n.young, n.known, now)}
+	if slices.Equal(now, n.known) && len(n.young) == 0 {
+		return out
+	}
+	read := make([]uint64, 0, len(n.young)+len(out.young))
+	for _, list := range []map[uint64]int{n.young, out.young} {
+		for inode := range list {
+			read = append(read, inode)
+		}
+	}
+	m, err := n.Again(ctx, w.machine, read)
+	if err == nil && !same(&m.Host, &w.machine.Host) {
+		out.opened, err = w.begin(ctx, m)
+	}
+	out.err = err
+	return out
+}
+
+// end stops to look.
+func (n *news) end() error {
+	if n.List == nil {
+		return nil
+	}
+	n.cancel()
+	if n.found == nil {
+		return nil
+	}
+	f := <-n.found
+	if n.found = nil; f.opened == nil {
+		return nil
+	}
+	return f.opened.session.Close()
 }
 
 // same reports whether there is the same to watch: namespaces and links.
@@ -77,17 +169,13 @@ func same(a, b *machine.Host) bool {
 
 // change watches another machine. Both sessions see what happens until the new
 // one is open, and of that only what the old one saw counts.
-func (w *Watcher) change(ctx context.Context, m *explain.Machine) error {
-	old, was := w.session, w.machine
-	w.machine = m
-	if err := w.begin(ctx); err != nil {
-		w.session, w.machine = old, was
-		return err
-	}
+func (w *Watcher) change(ctx context.Context, to *opened) error {
+	old := w.session
+	w.opened = *to
 	err := w.read(ctx, old, func(seen trace.Watch) trace.Watch { return seen })
 	cut := old.Heard()
-	err = errors.Join(err, old.Close())
-	w.seen.Machine = &m.Host
+	err = errors.Join(err, old.Close(), w.routes.Close())
+	w.seen.Machine, w.routes = &w.machine.Host, watch.NewRoutes(&w.machine.Host, w.open)
 	return errors.Join(err, w.read(ctx, w.session, func(seen trace.Watch) trace.Watch { return after(seen, cut) }))
 }
 

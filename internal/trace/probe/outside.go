@@ -18,6 +18,7 @@ import (
 	"github.com/towpath/towpath/internal/machine"
 	"github.com/towpath/towpath/internal/trace"
 	"github.com/towpath/towpath/internal/trace/taps"
+	"github.com/towpath/towpath/internal/trace/watch"
 )
 
 // arrival is a packet that is put in at the uplink, as if somebody outside had
@@ -89,7 +90,7 @@ func (r *run) stop(ctx context.Context, s *taps.Session, o taps.Shot, watched []
 	for _, w := range watched {
 		exits[w.Name] = r.exits(r.Machine.Host.Space(w.Name))
 	}
-	return unsupported(s.Stop(ctx, taps.Stop{Proto: protoNumber(wireProto(o)), Mark: o.Mark, Source: o.Source, Exits: exits}))
+	return unsupported(s.Stop(ctx, taps.Stop{Proto: watch.Protocol(wireProto(o)), Mark: o.Mark, Source: o.Source, Exits: exits}))
 }
 
 // wireProto is the protocol of a shot by its own name.
@@ -176,7 +177,7 @@ func (r *run) forget(ctx context.Context, s trace.Sighting) error {
 	if s.Flow.Proto == "icmp" || s.Flow.Proto == "icmpv6" {
 		first.Src = netip.AddrPortFrom(s.Flow.Src, s.Echo)
 	}
-	if err := c.Forget(ctx, protoNumber(s.Flow.Proto), first); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := c.Forget(ctx, watch.Protocol(s.Flow.Proto), first); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("forget connection in %s: %w", s.Space, err)
 	}
 	return nil

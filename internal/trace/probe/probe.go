@@ -26,8 +26,9 @@ import (
 const (
 	// patience is how long an answer is waited for: neighbours are given up after
 	// three seconds (net.ipv4.neigh.default.mcast_solicit), on a busy machine later,
-	// which the sender is told.
-	patience = 4500 * time.Millisecond
+	// which the sender is told. What no link has seen waits for such a neighbour at
+	// its sender, and gets till late.
+	patience, late = 4500 * time.Millisecond, 8 * time.Second
 	// settling is how long it is listened on after a packet has come to its end,
 	// for what is told late.
 	settling = 60 * time.Millisecond
@@ -74,7 +75,9 @@ func check(q api.ProbeQuery, first api.Path) error {
 	case first.Flow.Proto == "sctp":
 		return api.Errorf(api.Invalid, "cannot send sctp").WithFix("ask for tcp, udp or, without a port, ICMP; towpath explain knows sctp")
 	case q.Connect && first.From.NS == "":
-		return api.Errorf(api.Invalid, "nobody outside can make a whole connection").WithFix("leave --connect out")
+		return api.Errorf(api.Invalid, "from outside one packet is put in at the uplink, and nobody is there to go on with a connection").WithFix("leave --connect out")
+	case q.Connect && first.Flow.Proto != "tcp" && first.Flow.Dport != 0:
+		return api.Errorf(api.Invalid, "only TCP makes connections").WithFix("leave --connect or /%s out", first.Flow.Proto)
 	case q.Connect && first.Flow.Proto != "tcp":
 		return api.Errorf(api.Invalid, "only TCP makes connections").WithFix("give a port: %s:80", q.To)
 	}
@@ -124,7 +127,7 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 		return api.Probe{}, err
 	}
 	s, level, err := watch.Open(ctx, watch.Want{
-		Level: r.q.Level, Proto: protoNumber(first.Flow.Proto), Mark: mark, V6: first.Flow.Dst.Is6(), Machine: &r.Machine.Host, Spaces: watched,
+		Level: r.q.Level, Proto: watch.Protocol(first.Flow.Proto), Mark: mark, V6: first.Flow.Dst.Is6(), Machine: &r.Machine.Host, Spaces: watched,
 	})
 	if err != nil {
 		release()
@@ -142,14 +145,20 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 	if err != nil {
 		return api.Probe{}, err
 	}
+	routes := watch.NewRoutes(&r.Machine.Host, r.Open)
+	defer routes.Close() //nolint:errcheck // it was only asked
+	w.Routes = routes.Ask(ctx, trace.Questions(w))
 	actual := trace.Join(w)
 	if actual.Verdict == api.Lost && r.Again != nil {
-		if w.Risen, err = r.risen(ctx); err != nil {
+		if w.Risen, err = r.risen(ctx, expected.Flow.Dst.Is6()); err != nil {
 			return api.Probe{}, err
 		}
 		actual = trace.Join(w)
 	}
 	settle(&actual, expected)
+	if actual.To.Name == "" { // it did not arrive: who was meant
+		actual.To = expected.To
+	}
 	r.Machine.Annotate(&actual)
 	return compare(expected, actual), nil
 }
@@ -179,7 +188,7 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mar
 		return trace.Watch{}, err
 	}
 	defer sent.Close() //nolint:errcheck // nothing of it is kept
-	within, cancel := context.WithTimeout(ctx, patience)
+	within, cancel := context.WithTimeout(ctx, late)
 	defer cancel()
 	var done time.Time
 	fill := func(w *trace.Watch) {
@@ -196,7 +205,10 @@ func (r *run) watch(ctx context.Context, s *taps.Session, expected api.Path, mar
 		if done.IsZero() && ended(*w) {
 			done = time.Now()
 		}
-		return !done.IsZero() && time.Since(done) > settling
+		if done.IsZero() {
+			return len(w.Sightings) > 0 && time.Since(start) > patience
+		}
+		return time.Since(done) > settling
 	})
 	fill(&w)
 	if r.arrival != nil {
@@ -239,18 +251,6 @@ func ended(w trace.Watch) bool {
 
 // refusal is an errno with its name.
 func refusal(e unix.Errno) string { return fmt.Sprintf("%s (%s)", unix.ErrnoName(e), e.Error()) }
-
-func protoNumber(name string) uint8 {
-	switch name {
-	case "tcp":
-		return unix.IPPROTO_TCP
-	case "udp":
-		return unix.IPPROTO_UDP
-	case "icmpv6":
-		return unix.IPPROTO_ICMPV6
-	}
-	return unix.IPPROTO_ICMP
-}
 
 // settle makes a datagram that arrived where somebody listens delivered: whether
 // it is answered is up to who listens.

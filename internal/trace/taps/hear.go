@@ -149,17 +149,28 @@ func (s *Session) rulings(t tap, b []byte) {
 	}
 }
 
-// renamed notes a connection whose source port a translation has changed.
+// renamed notes a connection of which a translation has changed the source port, or
+// the identifier of echo requests, or both addresses: by what is left of it nobody
+// would know it again.
 func (s *Session) renamed(event []byte) {
 	e, err := ct.DecodeEvent(event)
-	if err != nil || e.Orig.Src.Port() == e.Reply.Dst.Port() || s.full() {
+	if err != nil || s.full() {
 		return
 	}
-	proto := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[e.Proto]
-	flow := func(src, dst netip.AddrPort) api.Flow {
-		return api.Flow{Proto: proto, Src: src.Addr(), Sport: src.Port(), Dst: dst.Addr(), Dport: dst.Port()}
+	moved := e.Orig.Src.Addr() != e.Reply.Dst.Addr() && e.Orig.Dst.Addr() != e.Reply.Src.Addr()
+	if !moved && e.Orig.Src.Port() == e.Reply.Dst.Port() && e.OrigID == e.ReplyID {
+		return
 	}
-	s.seen.Renamed = append(s.seen.Renamed, trace.Renamed{Was: flow(e.Orig.Src, e.Orig.Dst), Is: flow(e.Reply.Dst, e.Reply.Src)})
+	proto := map[uint8]string{
+		unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "icmpv6",
+	}[e.Proto]
+	request := map[uint8]uint8{unix.IPPROTO_ICMP: 8, unix.IPPROTO_ICMPV6: 128}[e.Proto] // echo: RFC 792, RFC 4443
+	flow := func(src, dst netip.AddrPort) api.Flow {
+		return api.Flow{Proto: proto, Src: src.Addr(), Sport: src.Port(), Dst: dst.Addr(), Dport: dst.Port(), ICMPType: request}
+	}
+	s.seen.Renamed = append(s.seen.Renamed, trace.Renamed{
+		Was: flow(e.Orig.Src, e.Orig.Dst), Is: flow(e.Reply.Dst, e.Reply.Src), WasEcho: e.OrigID, IsEcho: e.ReplyID,
+	})
 }
 
 // errorOf marks the packet of a message as an ICMP error about one with the mark,

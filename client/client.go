@@ -32,11 +32,8 @@ type Client struct {
 
 // New makes a client of the daemon at socket. Nothing is sent yet.
 func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) }
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: connect}}}
 }
 
 // Close gives back the idle connections. The client can still be used.

@@ -19,8 +19,7 @@ type passingConn struct {
 
 // dialPassing connects to socket; the first write sends pass along.
 func dialPassing(ctx context.Context, socket string, pass *os.File) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", socket)
+	c, err := dial(ctx, socket)
 	if err != nil {
 		return nil, err
 	}

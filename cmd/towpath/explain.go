@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -39,8 +40,10 @@ func (c *cli) explain() *cobra.Command {
 			"  towpath explain web outside -o svg > path.svg",
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q.From, q.To = args[0], args[1]
 			var err error
+			if q.From, q.To, err = ends(args); err != nil {
+				return err
+			}
 			if q.Family, err = family.family(cmd); err != nil {
 				return err
 			}
@@ -78,10 +81,32 @@ func (f *familyFlags) family(cmd *cobra.Command) (int, error) {
 	return 0, nil
 }
 
+// ends are the two of a packet's way.
+func ends(args []string) (from, to string, err error) {
+	for i, noun := range []string{"SRC", "DST"} {
+		if args[i] == "" {
+			return "", "", api.Errorf(api.Invalid, "%s is empty", noun).WithFix("give a sandbox, a container, an address, host or outside")
+		}
+	}
+	return args[0], args[1], nil
+}
+
+// parseFrom reads a number that may not be less than another: 0 is how the
+// daemon is told of none. What is too much, it says itself.
+func parseFrom(least int, noun string) func(string) (int, error) {
+	return func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least {
+			return 0, api.Errorf(api.Invalid, "%q is no %s", s, noun).WithFix("write a number from %d", least)
+		}
+		return n, nil
+	}
+}
+
 // packetFlags are those that say what the packet is like.
 func packetFlags(cmd *cobra.Command, q *api.PathQuery) {
-	cmd.Flags().IntVar(&q.Size, "size", 0, "bytes of the packet, which may not be cut up: finds what does not fit an MTU")
-	cmd.Flags().IntVar(&q.TTL, "ttl", 0, "time to live, or hop limit, of the packet")
+	cmd.Flags().Var(&value[int]{to: &q.Size, parse: parseFrom(1, "number of bytes"), kind: "int"}, "size", "bytes of the packet, which may not be cut up: finds what does not fit an MTU")
+	cmd.Flags().Var(&value[int]{to: &q.TTL, parse: parseFrom(1, "time to live"), kind: "int"}, "ttl", "time to live, or hop limit, of the packet")
 	cmd.Flags().Var(&value[netip.Addr]{to: &q.Source, parse: parseAddr, kind: "ip"}, "source", "address that the packet says it comes from, whether SRC has it or not")
 	completeFlag(cmd, "size", fixed("1280", "1500"), cobra.ShellCompDirectiveNoFileComp)
 	completeFlag(cmd, "ttl", fixed("1", "2", "64"), cobra.ShellCompDirectiveNoFileComp)

@@ -67,13 +67,15 @@ func (l *list[T]) String() string { return strings.Join(l.texts, ",") }
 func (l *list[T]) Type() string { return l.kind }
 
 // pairs is a flag KEY=VALUE that may be given several times; the last of a key
-// counts.
+// counts, unless each may come once only.
 type pairs[T any] struct {
 	to    *map[string]T
 	parse func(string) (T, error)
 	kind  string
 	// bare says that KEY alone is KEY=.
 	bare bool
+	// once says that a key may not come twice.
+	once bool
 }
 
 // Set adds a pair.
@@ -85,6 +87,9 @@ func (p *pairs[T]) Set(s string) error {
 	parsed, err := p.parse(text)
 	if err != nil {
 		return err
+	}
+	if was, ok := (*p.to)[key]; ok && p.once {
+		return api.Errorf(api.Invalid, "%s was given before, as %v", key, was).WithFix("give each its own name")
 	}
 	if *p.to == nil {
 		*p.to = map[string]T{}

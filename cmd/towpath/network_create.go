@@ -49,7 +49,7 @@ func networkFlags(f *pflag.FlagSet, spec *api.NetworkSpec, options *map[string]s
 	f.Var(&list[netip.Prefix]{to: &spec.Subnets, parse: parsePrefix, kind: "CIDR"}, "subnet", "an address range of the network (repeatable)")
 	f.Var(&list[netip.Addr]{to: &spec.Gateways, parse: parseAddr, kind: "IP"}, "gateway", "the host's own address in a subnet (repeatable)")
 	f.Var(&list[netip.Prefix]{to: &spec.IPRanges, parse: parsePrefix, kind: "CIDR"}, "ip-range", "the part of a subnet that addresses are chosen from (repeatable)")
-	f.Var(&pairs[netip.Addr]{to: &spec.AuxAddresses, parse: parseAddr, kind: "NAME=IP"}, "aux-address", "an address kept for a machine Towpath does not run (repeatable)")
+	f.Var(&pairs[netip.Addr]{to: &spec.AuxAddresses, parse: parseAddr, kind: "NAME=IP", once: true}, "aux-address", "an address kept for a machine Towpath does not run (repeatable)")
 	f.BoolVar(spec.IPv4, "ipv4", true, "give the network IPv4")
 	f.BoolVar(&spec.IPv6, "ipv6", false, "give the network IPv6")
 	f.BoolVar(&spec.Internal, "internal", false, "no way out of the host")

@@ -29,8 +29,11 @@ func (c *cli) probe() *cobra.Command {
 			"  towpath probe outside host:8080 || echo not reached from outside",
 		Args: words("SRC", "DST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q.From, q.To, q.Level = args[0], args[1], api.PathLevel(level)
+			q.Level = api.PathLevel(level)
 			var err error
+			if q.From, q.To, err = ends(args); err != nil {
+				return err
+			}
 			if q.Family, err = family.family(cmd); err != nil {
 				return err
 			}

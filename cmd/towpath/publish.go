@@ -94,7 +94,7 @@ func (c *cli) port() *cobra.Command {
 			port, proto, _ := strings.Cut(args[1], "/")
 			n, perr := strconv.ParseUint(port, 10, 16)
 			if perr != nil {
-				return api.Errorf(api.Invalid, "%q is not a port", args[1])
+				return api.Errorf(api.Invalid, "%q is not a port", args[1]).WithFix("write it as PORT[/PROTO], as 80/tcp")
 			}
 			var found []api.Publication
 			for _, p := range all {
@@ -103,7 +103,7 @@ func (c *cli) port() *cobra.Command {
 				}
 			}
 			if len(found) == 0 {
-				return api.Errorf(api.NotFound, "sandbox %s does not publish %s", args[0], args[1])
+				return api.Errorf(api.NotFound, "sandbox %s does not publish %s", args[0], args[1]).WithFix("see: towpath port %s", args[0])
 			}
 			return c.printPublications(found)
 		},

@@ -46,7 +46,7 @@ func parseReachTo(s string) (name string, port uint16, err error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return "", 0, api.Errorf(api.Invalid, "--to: %q is not a port, 1 to 65535", text)
+		return "", 0, api.Errorf(api.Invalid, "--to: %q is not a port, 1 to 65535", text).WithFix("write it as NAME:PORT")
 	}
 	return name, uint16(n), nil
 }

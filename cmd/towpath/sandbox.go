@@ -77,13 +77,16 @@ func (s source) prepare(cmd *cobra.Command, spec *api.SandboxSpec, networks []st
 		return nil, err
 	}
 	if p.host || p.join != "" {
-		return nil, api.Errorf(api.Invalid, "network %s is for run: a sandbox has a namespace of its own", networks[0])
+		return nil, api.Errorf(api.Invalid, "network %s is for run: a sandbox has a namespace of its own", networks[0]).
+			WithFix("use towpath run, or another network")
 	}
 	spec.Networks = p.networks
 	path, pid := cmd.Flags().Changed("netns"), cmd.Flags().Changed("pid")
 	switch {
 	case path && pid:
 		return nil, usagef(cmd, "--netns and --pid exclude each other")
+	case path && s.path == "":
+		return nil, api.Errorf(api.Invalid, "--netns is empty").WithFix("name a network namespace, as in /run/netns/NAME")
 	case path:
 		return spawn.OpenNetns(s.path)
 	case pid:

@@ -42,7 +42,7 @@ func (c *cli) trace() *cobra.Command {
 	f.StringVar(&q.To, "to", "", "only what is sent to this one")
 	f.Var(&value[uint16]{to: &q.Port, parse: parseTracePort, kind: "port"}, "port", "only what is for this port, before or after translation")
 	f.StringVar(&q.Proto, "proto", "", "only tcp, udp or icmp")
-	f.BoolVar(&q.Drops, "drops", false, "only what does not arrive")
+	f.BoolVar(&q.Drops, "drops", false, "only what does not arrive, or is refused here; what is alike is counted")
 	f.IntVar(&count, "count", 0, "end after so many paths")
 	f.DurationVar(&duration, "duration", 0, "end after this time")
 	levelFlag(cmd, &level)
@@ -55,7 +55,7 @@ func (c *cli) trace() *cobra.Command {
 func parseTracePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		return 0, api.Errorf(api.Invalid, "%q is not a port, 1 to 65535", s)
+		return 0, api.Errorf(api.Invalid, "%q is not a port, 1 to 65535", s).WithFix("write it in digits")
 	}
 	return uint16(n), nil
 }
@@ -64,7 +64,7 @@ func parseTracePort(s string) (uint16, error) {
 func (c *cli) watch(cmd *cobra.Command, q api.TraceQuery, count int, duration time.Duration) error {
 	ctx := cmd.Context()
 	if count < 0 || duration < 0 {
-		return api.Errorf(api.Invalid, "--count and --duration are not below zero")
+		return api.Errorf(api.Invalid, "--count and --duration are not below zero").WithFix("leave them out to go on until it is interrupted")
 	}
 	if duration > 0 {
 		limited, cancel := context.WithTimeout(ctx, duration)

@@ -35,7 +35,7 @@ lint: ## the linter is built from tools/go.mod on first use: some minutes
 demo: build ## a tour in throw-away namespaces
 	@go run ./test/demo bin
 
-bench: build ## control plane and data path beside bare ones, some 3 minutes; BENCHFLAGS=-quick for less, -part control, path or trace for one
+bench: build ## control plane and data path beside bare ones, some 5 minutes; BENCHFLAGS=-quick for less, -part control, path or trace for one
 	@go run ./test/bench $(BENCHFLAGS) bin
 
 bench-dns: ## the resolver beside those of Docker, Podman and dnsmasq where they are installed, 5 minutes; BENCHFLAGS=-quick for less

@@ -25,8 +25,8 @@ func (w *world) at(ctx context.Context, n int) (size, error) {
 	if err := w.ledger.fill(ctx, n, like); err != nil {
 		return s, err
 	}
-	for range batches {
-		if err := w.batch(ctx, &s, like); err != nil {
+	for i := range batches {
+		if err := w.batch(ctx, &s, i, like); err != nil {
 			return s, err
 		}
 	}
@@ -67,35 +67,63 @@ func timed(into *time.Duration, do func() error) func() error {
 	}
 }
 
-// batch makes some endpoints one after the other, each way in turn, and then
-// removes them in the same manner.
-func (w *world) batch(ctx context.Context, s *size, like api.Sandbox) error {
+// batch makes some endpoints one after the other, each way in a row of its own,
+// and then removes them in turns. New containers make work for seconds (settling),
+// which a way so has of its own and not of the others.
+func (w *world) batch(ctx context.Context, s *size, round int, like api.Sandbox) error {
 	names := make([]string, serial)
 	bare, naive := make([]bareEndpoint, serial), make([]bareEndpoint, serial)
-	for i := range serial {
-		var c creation
-		names[i] = w.name()
-		err := turns(i,
-			timed(&c.towpath, func() error {
-				_, err := w.daemon.create(ctx, w.daemon.clients[0], names[i])
-				return err
-			}),
-			timed(&c.bare, func() (err error) {
-				bare[i], err = w.bare.create(ctx, w.bare.conn, w.name())
-				return err
-			}),
-			timed(&c.naive, func() (err error) {
-				naive[i], err = w.bare.naive(ctx, w.bare.conn, w.name())
-				return err
-			}),
-			func() (err error) { c.commit, err = w.ledger.commit(ctx, like); return err },
-		)
-		if err != nil {
+	took := make([]creation, serial)
+	row := func(create func(i int) error) func() error {
+		return func() error {
+			err := settle(ctx)
+			for i := 0; i < serial && err == nil; i++ {
+				err = create(i)
+			}
 			return err
 		}
-		s.creations = append(s.creations, c)
 	}
-	for i := range serial {
+	err := turns(round,
+		row(func(i int) error {
+			names[i] = w.name()
+			return timed(&took[i].towpath, func() error {
+				_, err := w.daemon.create(ctx, w.daemon.clients[0], names[i])
+				return err
+			})()
+		}),
+		row(func(i int) error {
+			err := timed(&took[i].bare, func() (err error) {
+				bare[i], err = w.bare.create(ctx, w.bare.conn, w.name())
+				return err
+			})()
+			if err == nil {
+				took[i].commit, err = w.ledger.commit(ctx, like)
+			}
+			return err
+		}),
+		row(func(i int) error {
+			return timed(&took[i].naive, func() (err error) {
+				naive[i], err = w.bare.naive(ctx, w.bare.conn, w.name())
+				return err
+			})()
+		}),
+	)
+	if err != nil {
+		return err
+	}
+	s.creations = append(s.creations, took...)
+	if err := w.unbatch(ctx, s, names, bare); err != nil {
+		return err
+	}
+	return w.bare.drop(ctx, naive)
+}
+
+// unbatch removes what a batch made, one after the other, each way in turn.
+func (w *world) unbatch(ctx context.Context, s *size, names []string, bare []bareEndpoint) error {
+	if err := settle(ctx); err != nil {
+		return err
+	}
+	for i := range names {
 		var r removal
 		err := turns(i,
 			timed(&r.towpath, func() error { return w.daemon.clients[0].RemoveSandbox(ctx, names[i], false) }),
@@ -106,7 +134,7 @@ func (w *world) batch(ctx context.Context, s *size, like api.Sandbox) error {
 		}
 		s.removals = append(s.removals, r)
 	}
-	return w.bare.drop(ctx, naive)
+	return nil
 }
 
 // burst makes endpoints by all clients at once each way, and removes a hundred:
@@ -128,6 +156,9 @@ func (w *world) burst(ctx context.Context, s *size, swap bool) error {
 	if err := w.populate(ctx, len(w.sandboxes)+removals-clients); err != nil {
 		return err
 	}
+	if err := settle(ctx); err != nil {
+		return err
+	}
 	list := w.takeBare(removals)
 	err = turns(round,
 		func() (err error) { r.towpath, err = w.removeTowpath(ctx, removals); return err },
@@ -144,10 +175,27 @@ func (w *world) burst(ctx context.Context, s *size, swap bool) error {
 	return err
 }
 
+// settling is how long new containers still make work: each reports its multicast
+// groups twice within some two seconds (RFC 3810, 9.1 and 9.11), and the bridge
+// floods every report to all of its ports. What is removed has mostly lived longer.
+const settling = 3 * time.Second
+
+func settle(ctx context.Context) error {
+	select {
+	case <-time.After(settling):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // batchRemoval is what the bare calls take to remove a hundred together, at the
 // same population.
 func (w *world) batchRemoval(ctx context.Context) (took time.Duration, err error) {
 	if _, err := w.createBare(ctx, removals); err != nil {
+		return 0, err
+	}
+	if err := settle(ctx); err != nil {
 		return 0, err
 	}
 	list := w.takeBare(removals)
@@ -165,6 +213,9 @@ func (w *world) restart(ctx context.Context) (restart, error) {
 	r := restart{population: n, created: w.growth * time.Duration(n) / time.Duration(w.grown)}
 	if n < 2 {
 		return r, errors.New("it takes two sandboxes")
+	}
+	if err := settle(ctx); err != nil { // memory is that of a daemon at rest
+		return r, err
 	}
 	var err error
 	if r.resident, err = w.daemon.resident(); err != nil {

@@ -67,7 +67,11 @@ func measureTraces(ctx context.Context, rounds int) (t traces, err error) {
 	}
 	var spaces []bpf.Space
 	for i, s := range l.made {
-		spaces = append(spaces, bpf.Space{Name: fmt.Sprint(i), File: s.f})
+		var st unix.Stat_t
+		if err := unix.Fstat(int(s.f.Fd()), &st); err != nil {
+			return t, fmt.Errorf("look at namespace of %s: %w", l.name, os.NewSyscallError("fstat", err))
+		}
+		spaces = append(spaces, bpf.Space{Name: fmt.Sprint(i), Inode: st.Ino, File: s.f})
 	}
 	s, err := bpf.Open(bpf.Config{Mark: nobody, V4: true, Hooks: true, Spaces: spaces})
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -41,17 +41,34 @@ var (
 // TestExplainAgreesWithProbe sends random packets in random worlds by probe, and
 // compares what was seen on the way with what was explained.
 func TestExplainAgreesWithProbe(t *testing.T) {
+	n := probedWorlds
+	if testing.Short() {
+		n = fewWorlds
+	}
+	agreeing(t, api.PathLevel(*probeLevel), *firstWorld, n)
+}
+
+// TestExplainAgreesWithPrograms does so with programs in the kernel, in other worlds.
+func TestExplainAgreesWithPrograms(t *testing.T) {
+	t.Run(string(api.LevelFull), func(t *testing.T) {
+		testnet.Require(t, "bpf-hooks")
+		agreeing(t, api.LevelFull, *firstWorld+probedWorlds, fewWorlds)
+	})
+	t.Run(string(api.LevelTracepoints), func(t *testing.T) {
+		testnet.Require(t, "bpf-types")
+		agreeing(t, api.LevelTracepoints, *firstWorld+probedWorlds+fewWorlds, fewWorlds)
+	})
+}
+
+// agreeing probes in n worlds at a level.
+func agreeing(t *testing.T, level api.PathLevel, first, n int) {
 	testnet.Require(t, "netns")
 	worlds := rapid.Custom(drawSpec)
 	count := &tally{counts: map[string]int{}}
 	slots := make(chan struct{}, worldsAtOnce)
 	var wg sync.WaitGroup
-	n := probedWorlds
-	if testing.Short() {
-		n = fewWorlds
-	}
 	for seed := range n {
-		s := worlds.Example(*firstWorld + seed)
+		s := worlds.Example(first + seed)
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -61,7 +78,7 @@ func TestExplainAgreesWithProbe(t *testing.T) {
 				for _, ns := range w.spaces {
 					w.listen(r, ns)
 				}
-				for _, d := range w.probes(count) {
+				for _, d := range w.probes(level, count) {
 					t.Error(d)
 				}
 			})
@@ -116,8 +133,8 @@ func doubt(p api.Path) string {
 	return ""
 }
 
-// probes sends some of the world's packets, and gives the differences.
-func (w *world) probes(count *tally) []string {
+// probes sends some of the world's packets at a level, and gives the differences.
+func (w *world) probes(level api.PathLevel, count *tally) []string {
 	c := look.Config{
 		Self: w.spaces[kernel.Host].F, RunDir: w.run, Limits: look.DefaultLimits(),
 		Named: map[string]*os.File{"outside": w.spaces["outside"].F}, Held: w.holder.find,
@@ -140,7 +157,7 @@ func (w *world) probes(count *tally) []string {
 			var p api.Probe
 			var err error
 			for range 3 { // errors have a limit in time (ip_error_cost), and a loaded machine loses packets
-				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s), Level: api.PathLevel(*probeLevel)})
+				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s), Level: level})
 				if err != nil || agrees(p) {
 					break
 				}

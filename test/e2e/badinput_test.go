@@ -38,6 +38,10 @@ func TestBadInput(t *testing.T) {
 		"subnet malformed":          {create("x", "--subnet", "172.20.300.0/24"), 1, "172.20.300.0/24"},
 		"subnet with host bits":     {create("x", "--subnet", "172.20.9.7/24"), 1, "did you mean 172.20.9.0/24?"},
 		"gateway outside":           {create("x", "--subnet", "172.29.0.0/24", "--gateway", "172.29.1.1"), 1, "gateway 172.29.1.1 lies in none of the subnets"},
+		"two gateways":              {create("x", "--subnet", "172.29.0.0/24", "--gateway", "172.29.0.1", "--gateway", "172.29.0.2"), 1, "two gateways, 172.29.0.1 and 172.29.0.2"},
+		"two ranges":                {create("x", "--subnet", "172.29.0.0/24", "--ip-range", "172.29.0.0/25", "--ip-range", "172.29.0.128/25"), 1, "two ip-ranges"},
+		"gateway kept":              {create("x", "--subnet", "172.29.0.0/24", "--gateway", "172.29.0.9", "--aux-address", "router=172.29.0.9"), 1, "aux-address router=172.29.0.9 is the gateway"},
+		"aux-address twice":         {create("x", "--subnet", "172.29.0.0/24", "--aux-address", "router=172.29.0.5", "--aux-address", "router=172.29.0.6"), 1, "router was given before, as 172.29.0.5; give each its own name"},
 		"ip-range outside":          {create("x", "--subnet", "172.29.0.0/24", "--ip-range", "172.29.1.0/25"), 1, "ip-range 172.29.1.0/25 lies in none"},
 		"mtu too small for IPv6":    {create("x", "--ipv6", "--mtu", "1000"), 1, "1280"},
 		"no family":                 {create("x", "--ipv4=false"), 1, "--ipv6"},
@@ -62,6 +66,10 @@ func TestBadInput(t *testing.T) {
 		"default network":           {[]string{"network", "rm", "-f", "bridge"}, 1, "default network"},
 		"no such network":           {[]string{"network", "inspect", "nope"}, 1, "towpath network ls"},
 		"no such sandbox":           {[]string{"sandbox", "rm", "nope"}, 1, "towpath sandbox ls"},
+		"parameter is none":         {[]string{"network", "connect", "bridge", "web", "--sysctl", "net.ipv4.conf.IFNAME.nope=1"}, 1, "sysctl net.ipv4.conf.eth1.nope: this kernel has no such parameter; choose another, or leave it out; see: ls /proc/sys/net/ipv4/conf/default"},
+		"parameter's value":         {[]string{"network", "connect", "bridge", "web", "--sysctl", "net.ipv6.neigh.IFNAME.mcast_solicit=many"}, 1, `sysctl net.ipv6.neigh.eth1.mcast_solicit does not take the value "many": invalid argument; `},
+		"netns is a sandbox's":      {[]string{"sandbox", "create", "x", "--netns", filepath.Join(w.run, "netns", "web")}, 1, "the namespace is sandbox web already"},
+		"netns is empty":            {[]string{"sandbox", "create", "x", "--netns", ""}, 1, "--netns is empty"},
 		"netns path is none":        {[]string{"sandbox", "create", "x", "--netns", "/etc/passwd"}, 1, "not a network namespace"},
 		"netns path is not there":   {[]string{"sandbox", "create", "x", "--netns", "/run/nope"}, 1, "no such file"},
 		"netns is the host's":       {[]string{"sandbox", "create", "x", "--netns", "/proc/self/ns/net"}, 1, "the namespace towpathd itself runs in"},
@@ -231,6 +239,9 @@ func TestDaemonRefusesToStart(t *testing.T) {
 			{"--nope", "--nope"},
 			{"--stat-dir=/nowhere", "did you mean --state-dir?"},
 			{"more", "argument \"more\" is not expected"},
+			{"--state-dir=/etc/passwd", "make state directory: mkdir /etc/passwd: not a directory; give another --state-dir"},
+			{"--state-dir=/proc/nowhere", "no such file or directory; give another --state-dir"},
+			{"--run-dir=/etc/passwd", "not a directory; give another --run-dir"},
 		} {
 			if got := w.startFails(nil, tc[0]); !strings.Contains(got, tc[1]) {
 				t.Errorf("%s: %s", tc[0], got)

@@ -87,18 +87,13 @@ func TestHostileSandbox(t *testing.T) {
 			good, _ := w.sandbox("good")
 			ping, err := good.EchoEvery(t.Context(), outside4(), 5*time.Millisecond)
 			w.check(err)
-			before := w.others(time.Now().Add(hostileTime / 2))
-			stop := time.Now().Add(hostileTime)
-			times := w.doEvil(bad, stop, evil)
-			during := w.others(stop)
-			if n := <-times; n == 0 {
-				t.Error("no harm was done")
-			} else {
-				t.Logf("%d times", n)
+			// What else the machine does may come in between once.
+			delayed := true
+			for tries := 0; tries < 3 && delayed; tries++ {
+				delayed = w.delayed(bad, evil)
 			}
-			t.Logf("others: %s before, %s meanwhile", median(before), median(during))
-			if median(during) > 5*median(before)+50*time.Millisecond {
-				t.Errorf("others are delayed: %v\nbefore: %v", during, before)
+			if delayed {
+				t.Error("others are delayed, each time")
 			}
 			if r := ping.Stop(patience); len(r.Lost()) > 0 {
 				t.Errorf("the ping of another: %s", r)
@@ -106,6 +101,21 @@ func TestHostileSandbox(t *testing.T) {
 			w.recovers(name, bad)
 		})
 	}
+}
+
+// delayed reports whether others are, while harm is done.
+func (w *world) delayed(bad *testnet.NS, evil func(context.Context, *rt.Conn, *rt.Monitor) int) bool {
+	w.Helper()
+	before := w.others(time.Now().Add(hostileTime / 2))
+	stop := time.Now().Add(hostileTime)
+	times := w.doEvil(bad, stop, evil)
+	during := w.others(stop)
+	n := <-times
+	if n == 0 {
+		w.Error("no harm was done")
+	}
+	w.Logf("%d times; others: %s before, %s meanwhile", n, median(before), median(during))
+	return median(during) > 5*median(before)+50*time.Millisecond
 }
 
 // recovers checks that a sandbox works again, and that its harm was told of.

@@ -69,11 +69,11 @@ func TestIsolated(t *testing.T) {
 // TestICCOff: containers of the network do not reach each other, whether frames
 // within a bridge pass the rules or not; the host and outside they do.
 func TestICCOff(t *testing.T) {
-	for _, nf := range []string{"0", "1"} {
-		t.Run("bridge-nf-call="+nf, func(t *testing.T) {
+	for _, nf := range []struct{ v4, v6 string }{{"0", "0"}, {"1", "1"}, {"1", "0"}, {"0", "1"}} {
+		t.Run("bridge-nf-call="+nf.v4+nf.v6, func(t *testing.T) {
 			w := newWorld(t)
-			w.sysctl("net/bridge/bridge-nf-call-iptables", nf)
-			w.sysctl("net/bridge/bridge-nf-call-ip6tables", nf)
+			w.sysctl("net/bridge/bridge-nf-call-iptables", nf.v4)
+			w.sysctl("net/bridge/bridge-nf-call-ip6tables", nf.v6)
 			w.start()
 			w.must("network", "create", "quiet", "--icc=false", "--ipv6")
 			w.must("sandbox", "create", "a", "--network", "quiet")

@@ -18,9 +18,15 @@ import (
 // elsewhere, before ours does, and takes it away again.
 func (w *world) translate(rule string) (undo func()) {
 	w.Helper()
+	return w.table("table inet other { chain pre { type nat hook prerouting priority -110; policy accept; " + rule + " } }")
+}
+
+// table makes a table on the host, and takes it away again.
+func (w *world) table(text string) (undo func()) {
+	w.Helper()
 	c, err := nft.Dial(int(w.host.F.Fd()))
 	w.check(err)
-	def, err := rules.ParseTable("table inet other { chain pre { type nat hook prerouting priority -110; policy accept; " + rule + " } }")
+	def, err := rules.ParseTable(text)
 	w.check(err)
 	commit := func(fill func(*nft.Batch)) {
 		w.Helper()

@@ -159,21 +159,29 @@ func TestTraceSeesNewSandboxes(t *testing.T) {
 			w.must("sandbox", "create", "early")
 			paths := w.follows(level)
 			w.must("sandbox", "create", "late")
+			to := w.outside.ListenTCP(t, netip.AddrPortFrom(outside4(), 0)).Addr().String()
 			w.eventually("what late sends is seen in it", func() bool {
-				w.must("probe", "late", "192.0.2.1")
+				w.must("probe", "late", to)
 				return paths("late") > 0
 			})
 			w.must("sandbox", "create", "later") // the trace changes over meanwhile
-			const probes = 20
-			for range probes {
-				w.must("probe", "early", "192.0.2.1")
+			flows := map[uint16]bool{}           // a port may come twice, which is no new flow
+			for range 20 {
+				var p api.Probe
+				w.check(json.Unmarshal([]byte(w.must("probe", "early", to, "--json")), &p))
+				flows[p.Actual.Flow.Sport] = true
 			}
-			w.eventually("each packet is told of", func() bool { return paths("early") >= probes })
+			if len(flows) < 2 {
+				t.Errorf("probes had the ports %v", flows)
+			}
+			w.eventually("each flow is told of", func() bool { return paths("early") >= len(flows) })
 			last := paths("late")
-			w.must("probe", "late", "192.0.2.1")
-			w.eventually("one that was sent later is told of", func() bool { return paths("late") > last })
-			if n := paths("early"); n != probes {
-				t.Errorf("%d packets were sent, %d paths told", probes, n)
+			w.eventually("one that was sent later is told of", func() bool {
+				w.must("probe", "late", to)
+				return paths("late") > last
+			})
+			if n := paths("early"); n != len(flows) {
+				t.Errorf("%d flows were begun, %d paths told", len(flows), n)
 			}
 			w.must("sandbox", "rm", "late", "later", "early")
 		})
@@ -196,15 +204,26 @@ func (w *world) follows(level string) (paths func(sandbox string) int) {
 	}
 	var mu sync.Mutex
 	seen := map[string]int{}
+	var others []string
+	w.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if w.Failed() {
+			w.Logf("answered: %v; told besides:\n%s", seen, strings.Join(others, "\n"))
+		}
+	})
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Buffer(nil, 1<<20); lines.Scan(); {
 			var p api.Path
-			if json.Unmarshal(lines.Bytes(), &p) == nil && len(p.Hops) > 0 && p.Verdict == api.Answered && p.Hops[0].NS == p.From.Name {
-				mu.Lock()
+			whole := json.Unmarshal(lines.Bytes(), &p) == nil && len(p.Hops) > 0 && p.Verdict == api.Answered && p.Hops[0].NS == p.From.Name
+			mu.Lock()
+			if whole {
 				seen[p.From.Name]++
-				mu.Unlock()
+			} else {
+				others = append(others, lines.Text())
 			}
+			mu.Unlock()
 		}
 	}()
 	return func(sandbox string) int {

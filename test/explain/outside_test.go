@@ -168,7 +168,7 @@ func TestOutsideRefused(t *testing.T) {
 		code             api.Code
 	}{
 		{to: "203.0.113.9:80", says: "would leave the machine again", code: api.Unsupported},
-		{to: "host:8080", connect: true, says: "nobody outside can make a whole connection", code: api.Invalid},
+		{to: "host:8080", connect: true, says: "nobody is there to go on with a connection", code: api.Invalid},
 		{to: "host:8080", size: 1501, says: "1500 at most", code: api.Invalid},
 		{to: "host:8080", says: "it is down", code: api.Unavailable, change: func(w *world) { w.down("outside", "eth0") }},
 		{to: "host:8080", says: "there is no address left", code: api.Invalid, change: func(w *world) {

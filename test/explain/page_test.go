@@ -121,7 +121,7 @@ func TestEveryFamily(t *testing.T) {
 	for _, name := range []string{
 		"masquerade", "published, from the host", "hairpin", "same bridge", "isolated networks", "foreign drop", "legacy iptables drop", "no route on the host",
 		"blackhole", "rp_filter", "neighbour failed", "MTU of the host's link", "time to live, given", "closed port", "closed udp port",
-		"conntrack invalid", "conntrack table full", "wrong source", "iptables-nft drop", "port of the bridge down",
+		"published, from outside", "conntrack invalid", "conntrack table full", "wrong source", "iptables-nft drop", "port of the bridge down",
 	} {
 		if v6 := name + " v6"; !names[name] || !names[v6] && !only4[name] {
 			t.Errorf("no scenario %q, or none %q", name, v6)

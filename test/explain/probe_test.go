@@ -28,9 +28,9 @@ func (s scenario) at(level api.PathLevel) knows {
 // sources are who may have seen what a level tells.
 func sources(level api.PathLevel) []string {
 	if level == api.LevelTaps {
-		return []string{"tap", "nftrace"}
+		return []string{"tap", "nftrace", "route"}
 	}
-	return []string{"bpf", "nftrace"}
+	return []string{"bpf", "nftrace", "route"}
 }
 
 // probe sends the packet, and compares what was seen with the scenario: all that
@@ -67,6 +67,24 @@ func (s scenario) probe(w *world, level api.PathLevel) {
 	c.place()
 	c.names()
 	c.translations()
+	c.routes()
+	c.word()
+}
+
+// routes compares what the kernel says of the routes that were taken.
+func (c *comparison) routes() {
+	c.Helper()
+	for _, h := range c.got.Hops {
+		if h.Action != "routes" || c.want.Verdict == api.Undecided {
+			continue
+		}
+		if !slices.Contains(h.Sources, "route") {
+			c.Errorf("hop %d: the kernel was not asked for the route: %v\n%s", h.Index, h.Sources, c.told)
+		}
+		if !slices.ContainsFunc(c.want.Hops, func(x api.Hop) bool { return x.Action == h.Action && x.NS == h.NS && x.Detail == h.Detail }) {
+			c.Errorf("hop %d: route %q is not expected\n%s", h.Index, h.Detail, c.told)
+		}
+	}
 }
 
 // wireTime is how long it is listened on the wire after a probe.
@@ -140,9 +158,9 @@ func (c *comparison) place() {
 		}
 		return
 	}
-	if c.k.not("hook") && got != nil && got.Layer == api.LayerLink {
+	if c.k.not("hook") && got != nil && got.Layer == "" {
 		at := *want
-		at.Layer, want = api.LayerLink, &at
+		at.Layer, want = "", &at
 	}
 	if got == nil || !ends(*got, *want) {
 		c.Errorf("place %+v, want %+v\n%s", got, want, c.told)
@@ -165,6 +183,9 @@ func (c *comparison) names() {
 	arrived := c.want.Verdict == api.Delivered || c.want.Verdict == api.Refused
 	if arrived && c.got.To.NS != c.want.To.NS {
 		c.Errorf("to %+v, want %+v\n%s", c.got.To, c.want.To, c.told)
+	}
+	if c.got.To.Name != c.want.To.Name {
+		c.Errorf("to %q, want %q\n%s", c.got.To.Name, c.want.To.Name, c.told)
 	}
 	if c.want.Verdict == api.Delivered && c.want.Summary != c.got.Summary {
 		c.Errorf("summary %q, want %q\n%s", c.got.Summary, c.want.Summary, c.told)

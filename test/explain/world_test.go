@@ -241,3 +241,21 @@ func (w *world) machine() *explain.Machine {
 	}
 	return m
 }
+
+// byPort makes the host route what goes to a port of TCP by a table of its own,
+// which leads to the machine outside.
+func (w *world) byPort(port uint16, table uint32) {
+	w.Helper()
+	c := w.spaces["host"].Conn(w)
+	eth0, err := c.LinkByName(w.Context(), "eth0")
+	w.must(err)
+	for _, to := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
+		dst := netip.MustParsePrefix(to)
+		w.must(c.AddRoute(w.Context(), rt.Route{Dst: dst, OIF: eth0.Index, Table: table}))
+		r := rt.Rule{Family: unix.AF_INET, Priority: 100, IPProto: unix.IPPROTO_TCP, DstPorts: [2]uint16{port, port}, Table: table}
+		if dst.Addr().Is6() {
+			r.Family = unix.AF_INET6
+		}
+		w.must(c.AddRule(w.Context(), r))
+	}
+}

@@ -37,7 +37,8 @@ func newDocker(w *world) *docker {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	d.daemonOf("containerd", "--root", at("containerd"), "--state", at("state"), "--address", at("containerd.sock"))
 	d.daemonOf("dockerd", "--data-root", "/var/lib/docker", "--exec-root", "/run/docker", "-H", "unix://"+at("docker.sock"),
-		"--pidfile", at("pid"), "-s", "vfs", "--containerd", at("containerd.sock"), "--cgroup-parent", cgroup())
+		"--pidfile", at("pid"), "-s", "vfs", "--containerd", at("containerd.sock"), "--cgroup-parent", cgroup(),
+		"--experimental", "--ip6tables") // which is the default since 27
 	if !soon(func() bool { return d.run("version") == nil }) {
 		log, _ := os.ReadFile(at("dockerd.log"))
 		w.Fatalf("the engine does not answer: %v\n%s", d.run("version"), log)
@@ -83,7 +84,8 @@ func removeCgroups() {
 
 // ask is `docker ARGS`.
 func (d *docker) ask(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.Context()), patience)
+	// To end several containers takes it long on a busy machine.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.Context()), 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker", append([]string{"-H", "unix://" + filepath.Join(d.dir, "docker.sock")}, args...)...)
 	var out, errs bytes.Buffer

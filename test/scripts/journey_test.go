@@ -28,26 +28,26 @@ const journeysHead = `# A packet's journey
 
 What a packet passes in each mode of a network. The paths are real ones: ` + "`make journeys`" + `
 makes these networks, sends these packets and writes this page, and a test finds the same hops again.
-All are seen by taps, which every kernel has; on a kernel with BPF there is more to see
-([trace](trace.md)). Times are those of one run.
+They are seen at level full; where the kernel or your rights allow less, some of the lines are
+told by inference or not at all ([trace](trace.md)). Times are those of one run.
 
 ` + "    towpath network create --subnet 172.30.0.0/24 front\n    towpath sandbox create web --network front -p 8080:80\n    towpath sandbox create app --network front\n"
 
 func journeys() []journey {
 	return []journey{
-		{"Bridge, on the way out", "web is behind a bridge of the host, which is its gateway. The host forwards the packet and puts its own\naddress in the place of the sender's; for the answer it undoes that.", "probe --level taps web 192.0.2.1:443", ""},
-		{"Bridge, in by a published port", "Somebody outside connects to the host, which puts the container's address in the place of its own\nbefore it looks for a route. The sender's address is kept.", "trace --level taps --port 8080 --count 1", "192.0.2.10:8080"},
-		{"Bridge, between two of one network", "The bridge hands the frame on from port to port: nothing is routed, and no rule of IP is\nmet, unless br_netfilter is on ([doctor](doctor.md)).", "probe --level taps web app:80", ""},
-		{"Bridge, from the host", "The host has an address on the bridge itself.", "probe --level taps host web:80", ""},
-		{"Host", "`run --network host` has the host's own interfaces: the packet is the host's, and nothing is translated.", "probe --level taps host 192.0.2.1:443", ""},
-		{"None", "`run --network none` has a loopback and nothing else. The sender's own kernel refuses.", "probe --level taps lonely 192.0.2.1:443", ""},
+		{"Bridge, on the way out", "web is behind a bridge of the host, which is its gateway. The host forwards the packet and puts its own\naddress in the place of the sender's; for the answer it undoes that.", "probe web 192.0.2.1:443", ""},
+		{"Bridge, in by a published port", "Somebody outside connects to the host, which puts the container's address in the place of its own\nbefore it looks for a route. The sender's address is kept.", "trace --port 8080 --count 1", "192.0.2.10:8080"},
+		{"Bridge, between two of one network", "The bridge hands the frame on from port to port: nothing is routed, and no rule of IP is\nmet, unless br_netfilter is on ([doctor](doctor.md)).", "probe web app:80", ""},
+		{"Bridge, from the host", "The host has an address on the bridge itself.", "probe host web:80", ""},
+		{"Host", "`run --network host` has the host's own interfaces: the packet is the host's, and nothing is translated.", "probe host 192.0.2.1:443", ""},
+		{"None", "`run --network none` has a loopback and nothing else. The sender's own kernel refuses.", "probe lonely 192.0.2.1:443", ""},
 	}
 }
 
 // TestJourneys sends the packets of docs/journeys.md, which must take the ways
 // that it shows.
 func TestJourneys(t *testing.T) {
-	testnet.Require(t, "netns")
+	testnet.Require(t, "netns", "bpf-hooks")
 	w := newWorld(t)
 	for _, name := range []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"} {
 		// Without br_netfilter there is no such parameter.

@@ -195,11 +195,17 @@ func ruleset(ts *testscript.TestScript, neg bool, args []string) {
 // only an open descriptor holds.
 func orphan(ts *testscript.TestScript, neg bool, args []string) {
 	w := of(ts, neg, args, 2)
+	ts.Check(w.orphan(args[0], args[1]))
+}
+
+func (w *world) orphan(bridge, name string) error {
 	ns := testnet.New(w, "nobody's")
 	c := w.host.Conn(w)
-	bridge, err := c.LinkByName(w.Context(), args[0])
-	ts.Check(err)
-	ts.Check(c.AddVeth(w.Context(), rt.VethSpec{
-		LinkSpec: rt.LinkSpec{Name: args[1], Master: bridge.Index}, Peer: rt.LinkSpec{Name: "eth0", NSFD: ns.FD()},
-	}))
+	l, err := c.LinkByName(w.Context(), bridge)
+	if err != nil {
+		return err
+	}
+	return c.AddVeth(w.Context(), rt.VethSpec{
+		LinkSpec: rt.LinkSpec{Name: name, Master: l.Index}, Peer: rt.LinkSpec{Name: "eth0", NSFD: ns.FD()},
+	})
 }

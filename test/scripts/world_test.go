@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,6 +44,8 @@ type world struct {
 	// dir is the run directory, state that of the store.
 	dir, state string
 	daemon     *exec.Cmd
+	// under is the command line that the daemon is started by; empty: none.
+	under []string
 	// gone is closed when the daemon has ended.
 	gone chan struct{}
 }
@@ -93,7 +96,8 @@ func (w *world) start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(os.Getenv(binariesEnv), "towpathd"), "--run-dir", w.dir, "--state-dir", w.state)
+	argv := append(slices.Clone(w.under), filepath.Join(os.Getenv(binariesEnv), "towpathd"), "--run-dir", w.dir, "--state-dir", w.state)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	cmd.Stderr = log
 	if err := w.host.Start(cmd); err != nil {

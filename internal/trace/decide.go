@@ -67,7 +67,7 @@ func (j *join) decisions() []decision {
 		if base == nil || p == nil || r.Verdict != "accept" && r.Verdict != "drop" {
 			continue
 		}
-		d, ok := j.Mark.Direction(*p)
+		d, ok := j.Direction(*p)
 		if !ok {
 			continue
 		}

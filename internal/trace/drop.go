@@ -29,7 +29,7 @@ func (j *join) final() *Drop {
 	slices.SortStableFunc(j.Drops, func(a, b Drop) int { return cmp.Compare(a.At, b.At) })
 	for i := range j.Drops {
 		x := &j.Drops[i]
-		d, ok := j.Mark.Direction(x.Packet)
+		d, ok := j.Direction(x.Packet)
 		if !ok || j.aside(d, x) {
 			continue
 		}
@@ -91,7 +91,7 @@ func (j *join) dropHop(d api.Direction, x *Drop) api.Hop {
 // dropped adds the hop of a drop: behind what happened to the packet before. Where
 // a rule told that it dropped it, that is the same hop.
 func (j *join) dropped(x *Drop) {
-	d, _ := j.Mark.Direction(x.Packet)
+	d, _ := j.Direction(x.Packet)
 	at := j.end(d)
 	for i := range j.path.Hops[:at] {
 		p := &j.path.Hops[i]
@@ -105,7 +105,7 @@ func (j *join) dropped(x *Drop) {
 
 // gone: the kernel dropped it, and nobody told its sender.
 func (j *join) gone(x *Drop) {
-	d, _ := j.Mark.Direction(x.Packet)
+	d, _ := j.Direction(x.Packet)
 	j.path.Verdict, j.path.Reason = api.Dropped, x.place()+x.words()
 	if d != api.Request {
 		j.path.Reason = "its answer does not come back: " + j.path.Reason

@@ -37,7 +37,7 @@ func (j *join) crossed() {
 	j.hooks = map[api.Direction]map[string][]crossing{}
 	slices.SortStableFunc(j.Crossings, func(a, b Crossing) int { return cmp.Compare(a.At, b.At) })
 	for i, c := range j.Crossings {
-		d, ok := j.Mark.Direction(c.Packet)
+		d, ok := j.Direction(c.Packet)
 		if !ok || c.Left {
 			continue
 		}
@@ -65,7 +65,7 @@ func (j *join) crossed() {
 func (j *join) lastHook() (last *Crossing) {
 	for i := range j.Crossings {
 		c := &j.Crossings[i]
-		if d, _ := j.Mark.Direction(c.Packet); d == api.Request && c.Left {
+		if d, _ := j.Direction(c.Packet); d == api.Request && c.Left {
 			last = c
 		}
 	}

@@ -221,7 +221,7 @@ func TestLiveDrops(t *testing.T) {
 func TestErrorThatIsCut(t *testing.T) {
 	out := flow("10.0.0.2", mark, "192.0.2.1", 80)
 	p := Packet{Flow: api.Flow{Proto: "icmp", ICMPType: 3, ICMPCode: 1}, Quoted: &Packet{Flow: out}}
-	if d, ok := Mark(mark).Direction(p); d != api.ErrorBack || !ok {
+	if d, ok := Mark(mark).direction(p, Ends{}); d != api.ErrorBack || !ok {
 		t.Errorf("%q, %v", d, ok)
 	}
 	if forth, _, begins := marks(p); forth != mark || begins {

@@ -45,6 +45,7 @@ type Watch struct {
 	Machine *machine.Host
 	From    string // namespace that sent
 	Mark    Mark
+	Ends    Ends     // where the mark is both ports
 	Flow    api.Flow // as it was to be sent
 	Start   time.Time
 	// Entry is where the packet came in from outside of all that is watched; nil:
@@ -70,6 +71,9 @@ type Watch struct {
 	// Risen are counters of drops that rose meanwhile, by namespace.
 	Risen map[string][]string
 }
+
+// Direction is what a packet is to the one that is watched; not ok: nothing.
+func (w *Watch) Direction(p Packet) (d api.Direction, ok bool) { return w.Mark.direction(p, w.Ends) }
 
 // Join tells the path.
 func Join(w Watch) api.Path { return tell(w).path }
@@ -115,7 +119,7 @@ func (j *join) sort() {
 	}
 	slices.SortStableFunc(j.Sightings, func(a, b Sighting) int { return cmp.Compare(a.At, b.At) })
 	for _, s := range j.Sightings {
-		if d, ok := j.Mark.Direction(s.Packet); ok && !j.folded(s) && !repeated(j.seen[d], s) {
+		if d, ok := j.Direction(s.Packet); ok && !j.folded(s) && !repeated(j.seen[d], s) {
 			j.seen[d] = append(j.seen[d], s)
 		}
 	}
@@ -143,9 +147,9 @@ func (j *join) arrived(s Sighting) bool {
 	if !slices.ContainsFunc(sp.Addresses, func(a machine.Address) bool { return a.Prefix.Addr() == s.Flow.Dst }) {
 		return false
 	}
-	d, _ := j.Mark.Direction(s.Packet)
+	d, _ := j.Direction(s.Packet)
 	return !slices.ContainsFunc(j.Sightings, func(x Sighting) bool {
-		xd, ok := j.Mark.Direction(x.Packet)
+		xd, ok := j.Direction(x.Packet)
 		return ok && xd == d && x.Space == s.Space && x.Out && x.At >= s.At
 	})
 }

@@ -49,6 +49,7 @@ type flowSeen struct {
 	proto       string
 	mark        Mark
 	addresses   []netip.Addr
+	ends        Ends
 	known       []api.Flow // all that it was on its way
 	sightings   []Sighting
 	rulings     []Ruling
@@ -164,7 +165,7 @@ func (l *Live) room() (ok bool) {
 func (l *Live) known(m Mark, about Packet, s *Sighting) *flowSeen {
 	var found *flowSeen
 	for _, f := range slices.Backward(l.flows) {
-		if f.proto != about.Flow.Proto || f.mark != m || !f.may(about) || !f.has(about.Flow, s) {
+		if f.proto != about.Flow.Proto || f.mark != m || !f.may(about) || !f.has(about, s) {
 			continue
 		}
 		if slices.Contains(f.known, about.Flow) || slices.Contains(f.known, reversed(about.Flow)) {
@@ -211,23 +212,28 @@ func marks(p Packet) (forth, back Mark, begins bool) {
 }
 
 // has reports whether a packet can be of the flow: translation changes one of its
-// ends at a time, and at one place only one such packet goes by.
-func (f *flowSeen) has(x api.Flow, s *Sighting) bool {
+// ends at a time, or it is told what the packet was; and at one place only one such
+// packet goes by.
+func (f *flowSeen) has(p Packet, s *Sighting) bool {
+	x := p.Flow
 	if f.told {
 		return slices.Contains(f.known, x)
 	}
-	if !slices.Contains(f.addresses, x.Src) && !slices.Contains(f.addresses, x.Dst) {
+	if p.Renamed == nil && !slices.Contains(f.addresses, x.Src) && !slices.Contains(f.addresses, x.Dst) {
 		return false
 	}
 	if s == nil {
 		return true
 	}
-	d, _ := f.mark.Direction(s.Packet)
+	d, _ := f.direction(s.Packet)
 	return !slices.ContainsFunc(f.sightings, func(o Sighting) bool {
-		was, _ := f.mark.Direction(o.Packet)
+		was, _ := f.direction(o.Packet)
 		return o.Space == s.Space && o.Link == s.Link && o.Out == s.Out && was == d && o.Flow != s.Flow
 	})
 }
+
+// direction is what a packet is to the first of the flow; not ok: nothing.
+func (f *flowSeen) direction(p Packet) (d api.Direction, ok bool) { return f.mark.direction(p, f.ends) }
 
 // learn notes what the packet is at some place.
 func (f *flowSeen) learn(x api.Flow) {
@@ -235,6 +241,7 @@ func (f *flowSeen) learn(x api.Flow) {
 		return
 	}
 	f.known = append(f.known, x)
+	f.ends.learn(x)
 	for _, a := range []netip.Addr{x.Src, x.Dst} {
 		if !slices.Contains(f.addresses, a) {
 			f.addresses = append(f.addresses, a)
@@ -273,7 +280,7 @@ func (l *Live) Ready(now time.Duration) []api.Path {
 
 // watch is what was seen of one flow. Times count from when it was seen first.
 func (l *Live) watch(f *flowSeen) Watch {
-	w := Watch{Machine: l.Machine, Mark: f.mark, Lost: f.lost, Start: l.Start.Add(f.first), Level: l.Level}
+	w := Watch{Machine: l.Machine, Mark: f.mark, Ends: f.ends, Lost: f.lost, Start: l.Start.Add(f.first), Level: l.Level}
 	for _, s := range f.sightings {
 		s.At -= f.first
 		w.Sightings = append(w.Sightings, s)

@@ -65,7 +65,7 @@ func (l *Live) owner(a netip.Addr) string {
 // unheard reports whether an answer was dropped where it came back to, before a
 // socket could have it.
 func (w *Watch) unheard(x Drop) bool {
-	d, ok := w.Mark.Direction(x.Packet)
+	d, ok := w.Direction(x.Packet)
 	return ok && d == api.Reply && x.Space == w.From && !x.copy() && x.layer() != api.LayerSocket && x.Reason != "QUEUE_PURGE"
 }
 
@@ -73,11 +73,11 @@ func (w *Watch) unheard(x Drop) bool {
 // go there; nil: one did, or no hook was watched. It waited for its next hop, and
 // the first that a link saw is the error about it.
 func (w *Watch) before() *Crossing {
-	if slices.ContainsFunc(w.Sightings, func(s Sighting) bool { d, _ := w.Mark.Direction(s.Packet); return d == api.Request }) {
+	if slices.ContainsFunc(w.Sightings, func(s Sighting) bool { d, _ := w.Direction(s.Packet); return d == api.Request }) {
 		return nil
 	}
 	for i := range w.Crossings {
-		if d, _ := w.Mark.Direction(w.Crossings[i].Packet); d == api.Request {
+		if d, _ := w.Direction(w.Crossings[i].Packet); d == api.Request {
 			return &w.Crossings[i]
 		}
 	}

@@ -6,6 +6,7 @@ package trace
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/towpath/towpath/api"
 )
@@ -176,13 +177,20 @@ func (m Mark) Packet() *Packet {
 	return &Packet{Flow: api.Flow{Sport: uint16(m)}}
 }
 
-// Direction is what a packet is to the one with the mark; not ok: nothing.
-func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
+// Has reports whether a packet is the one with the mark, answers it, or is about it.
+func (m Mark) Has(p Packet) bool {
+	_, ok := m.direction(p, Ends{})
+	return ok
+}
+
+// direction is what a packet is to the one with the mark; not ok: nothing. Where both
+// ports are the mark, the addresses that the flow has had tell which way it goes.
+func (m Mark) direction(p Packet, e Ends) (d api.Direction, ok bool) {
 	n := uint16(m)
 	src, dst := p.ports()
 	switch {
 	case p.Quoted != nil:
-		if _, ok := m.Direction(p.quoted()); ok {
+		if m.Has(p.quoted()) {
 			return api.ErrorBack, true
 		}
 		return "", false
@@ -197,7 +205,7 @@ func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 			return api.Reply, true
 		}
 		return "", false
-	case src == n:
+	case src == n && (dst != n || !e.back(p.Flow)):
 		// Of a connection the first packet is what is told of, not what the
 		// sender says to the answer.
 		return api.Request, p.Flow.Proto != "tcp" || p.TCP&flagSYN != 0
@@ -205,4 +213,36 @@ func (m Mark) Direction(p Packet) (d api.Direction, ok bool) {
 		return api.Reply, true
 	}
 	return "", false
+}
+
+// Ends are the addresses that a flow has had on its way, those that it was sent from
+// and those that it was sent to.
+type Ends struct{ src, dst []netip.Addr }
+
+// learn notes those of a packet of the flow, there or back.
+func (e *Ends) learn(f api.Flow) {
+	if e.back(f) {
+		f = reversed(f)
+	}
+	if !slices.Contains(e.src, f.Src) {
+		e.src = append(e.src, f.Src)
+	}
+	if !slices.Contains(e.dst, f.Dst) {
+		e.dst = append(e.dst, f.Dst)
+	}
+}
+
+// back reports whether a packet of the flow goes back: translation changes one of its
+// ends at a time, and so the other is known.
+func (e Ends) back(f api.Flow) bool {
+	fits := func(src, dst netip.Addr) (n int) {
+		if slices.Contains(e.src, src) {
+			n++
+		}
+		if slices.Contains(e.dst, dst) {
+			n++
+		}
+		return n
+	}
+	return fits(f.Dst, f.Src) > fits(f.Src, f.Dst)
 }

@@ -10,13 +10,13 @@ func (j *join) stop(s *Sighting) {
 	if q := s.Quoted; q != nil && !q.Flow.Dst.IsValid() {
 		s.Quoted = &Packet{Flow: j.Flow} // as it was sent: that is what outside is told of
 	}
-	d, ok := j.Mark.Direction(s.Packet)
+	d, ok := j.Direction(s.Packet)
 	if !ok {
 		return
 	}
 	for i := range j.Drops {
 		x := &j.Drops[i]
-		if other, _ := j.Mark.Direction(x.Packet); other == d && x.Space == s.Space && x.filtered() {
+		if other, _ := j.Direction(x.Packet); other == d && x.Space == s.Space && x.filtered() {
 			s.At = x.At
 			return
 		}

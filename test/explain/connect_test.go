@@ -1,10 +1,13 @@
 package explain
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/towpath/towpath/api"
+	"github.com/towpath/towpath/internal/testnet"
 )
 
 // TestConnect makes whole connections, or tries to.
@@ -45,6 +48,22 @@ func TestConnect(t *testing.T) {
 					t.Errorf("verdict %s, want %s and %q, difference %v\n%s\n%s", p.Verdict, c.verdict, c.says, p.FirstDifference, told, text(t, p.Expected))
 				}
 			})
+		}
+	}
+}
+
+// TestOtherPort: a probe is not sent from the port that it goes to, by which it would
+// be taken for its answer.
+func TestOtherPort(t *testing.T) {
+	testnet.Require(t, "netns")
+	w := newWorld(t)
+	w.sysctl("web", "net/ipv4/ip_local_port_range", "5300 5301")
+	for _, port := range []uint16{5300, 5301} {
+		w.spaces["outside"].ServeTCP(t, netip.AddrPortFrom(netip.IPv6Unspecified(), port))
+		p, err := w.send(api.ProbeQuery{PathQuery: api.PathQuery{From: "web", To: fmt.Sprintf("192.0.2.1:%d", port)}, Level: api.LevelTaps})
+		w.must(err)
+		if p.Verdict != api.Answered || p.Actual.Flow.Sport != 5300+5301-port {
+			t.Errorf("to %d from %d: %s\n%s", port, p.Actual.Flow.Sport, p.Verdict, text(t, p.Actual))
 		}
 	}
 }

@@ -125,6 +125,45 @@ func TestLiveRenamed(t *testing.T) {
 	}
 }
 
+// TestLiveEvenPorts: a flow from a port to the same one, as NTP has them, is one path,
+// there and back.
+func TestLiveEvenPorts(t *testing.T) {
+	for _, level := range allLevels() {
+		for _, c := range []struct{ from, to, at, says, back string }{
+			{"web", "192.0.2.1:123", "outside", "masquerade   172.20.0.2:123 -> 192.0.2.10:123", "un-snat"},
+			{"web", "[2001:db8::1]:123", "outside", "masquerade   [fd00::2]:123 -> [2001:db8::10]:123", "un-snat"},
+			{"outside", "192.0.2.10:123", "web", "dnat         192.0.2.10:123 -> 172.20.0.2:123", "un-dnat"},
+			{"app", "172.20.0.2:123", "web", "bridges      to port v-web", "bridges      to port v-app"},
+			{"app", "192.0.2.10:123", "web", "masquerade   172.20.0.3:123 -> 172.20.0.1:123", "un-dnat"},
+		} {
+			t.Run(string(level)+"/"+c.from+" to "+c.to, func(t *testing.T) {
+				t.Parallel()
+				requireLevel(t, level)
+				w := newWorld(t)
+				to := netip.MustParseAddrPort(c.to)
+				w.table("host", `table ip p { chain c { type nat hook prerouting priority dstnat; ip daddr 192.0.2.10 udp dport 123 dnat to 172.20.0.2:123 } }`)
+				w.echo(w.spaces[c.at], netip.AddrPortFrom(netip.IPv6Unspecified(), 123))
+				l, err := follow.Open(t.Context(), w.machine(), w.looking().Open, api.TraceQuery{Level: level, Port: 123, Proto: "udp"})
+				w.must(err)
+				defer func() { w.must(l.Close()) }()
+				_, err = w.spaces[c.from].ListenUDP(t, netip.AddrPortFrom(netip.IPv6Unspecified(), 123)).WriteToUDPAddrPort([]byte("?"), to)
+				w.must(err)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				paths, err := l.Next(ctx)
+				w.must(err)
+				if len(paths) != 1 {
+					t.Fatalf("%d paths", len(paths))
+				}
+				there, back, _ := strings.Cut(text(t, paths[0]), "answer")
+				if paths[0].Verdict != api.Answered || paths[0].From.Name != c.from || !strings.Contains(there, c.says) || !strings.Contains(back, c.back) {
+					t.Errorf("%s, want %s and back %s:\n%s", paths[0].Verdict, c.says, c.back, text(t, paths[0]))
+				}
+			})
+		}
+	}
+}
+
 // echo answers every datagram.
 func (w *world) echo(ns *testnet.NS, at netip.AddrPort) {
 	w.Helper()

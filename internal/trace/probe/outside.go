@@ -153,7 +153,7 @@ func (r *run) cleanUp(ctx context.Context, w trace.Watch) error {
 	}
 	known := map[string]bool{}
 	for _, s := range w.Sightings {
-		d, ok := w.Mark.Direction(s.Packet)
+		d, ok := w.Direction(s.Packet)
 		if !ok || d != api.Request || s.Out || known[s.Space] || r.files[s.Space] == nil {
 			continue
 		}

@@ -115,7 +115,7 @@ func (r *run) run(ctx context.Context, first api.Path) (api.Probe, error) {
 	if err != nil {
 		return api.Probe{}, err
 	}
-	mark, release, err := taps.Port(r.files[r.space], first.Flow.Dst.Is6())
+	mark, release, err := r.port(first)
 	if err != nil {
 		return api.Probe{}, err
 	}
@@ -178,6 +178,24 @@ func (r *run) open(p api.Path) ([]taps.Space, error) {
 		err = api.Errorf(api.Unavailable, "namespace %s cannot be opened", r.space)
 	}
 	return out, err
+}
+
+// port takes a port to send from, until it is released, other than those that the
+// packet is sent to on its way: which way a packet goes is known by the port.
+func (r *run) port(first api.Path) (trace.Mark, func(), error) {
+	to := []uint16{first.Flow.Dport}
+	for _, h := range first.Hops {
+		if h.After != nil && h.Direction == api.Request {
+			to = append(to, h.After.Dport)
+		}
+	}
+	for {
+		mark, release, err := taps.Port(r.files[r.space], first.Flow.Dst.Is6())
+		if err != nil || !slices.Contains(to, uint16(mark)) {
+			return mark, release, err
+		}
+		defer release() // when another is found, so that it is another
+	}
 }
 
 // watch sends the packet and hears of it until it has come to its end.

@@ -99,7 +99,7 @@ func (s *Session) sighting(t tap, h heard) {
 	if !ok || s.full() {
 		return
 	}
-	if _, ours := s.mark.Direction(p); !ours && s.mark != 0 {
+	if s.mark != 0 && !s.mark.Has(p) {
 		return
 	}
 	s.seen.Sightings = append(s.seen.Sightings, trace.Sighting{At: h.at.Sub(s.start), Space: t.space, Link: t.links[h.index], Out: h.out, Packet: p})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -156,7 +157,8 @@ func (w *world) probes(level api.PathLevel, count *tally) []string {
 			defer func() { <-slots }()
 			var p api.Probe
 			var err error
-			for range 3 { // errors have a limit in time (ip_error_cost), and a loaded machine loses packets
+			for again := range 4 { // errors have a limit in time (ip_rt_error_cost, one a second), and a loaded machine loses packets
+				<-time.After(time.Duration(again) * 2 * time.Second)
 				p, err = probe.Run(w.Context(), probe.Config{Machine: &explain.Machine{Host: h}, Open: c.Open}, api.ProbeQuery{PathQuery: asked(s), Level: level})
 				if err != nil || agrees(p) {
 					break

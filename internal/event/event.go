@@ -3,6 +3,7 @@ package event
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ const kept = 1024
 // Log is a ring of events. The zero Log is ready to use.
 type Log struct {
 	mu     sync.Mutex
-	ring   []api.Event // the oldest first
+	ring   []api.Event // the oldest first; of twice as many as are kept the last are
 	last   int64
 	change chan struct{} // closed and replaced with each event
 }
@@ -26,8 +27,8 @@ func (l *Log) Tell(e api.Event) {
 	defer l.mu.Unlock()
 	l.last++
 	e.ID, e.Time = l.last, time.Now().UTC()
-	if l.ring = append(l.ring, e); len(l.ring) > kept {
-		l.ring = append([]api.Event{}, l.ring[len(l.ring)-kept:]...)
+	if l.ring = append(l.ring, e); len(l.ring) >= 2*kept {
+		l.ring = slices.Delete(l.ring, 0, len(l.ring)-kept)
 	}
 	if l.change != nil {
 		close(l.change)
@@ -70,10 +71,9 @@ func (l *Log) since(match func(api.Event) bool) ([]api.Event, <-chan struct{}) {
 	if l.change == nil {
 		l.change = make(chan struct{})
 	}
-	for i, e := range l.ring {
-		if match(e) {
-			return append([]api.Event{}, l.ring[i:]...), l.change
-		}
+	list := l.ring[max(len(l.ring)-kept, 0):]
+	if i := slices.IndexFunc(list, match); i >= 0 {
+		return slices.Clone(list[i:]), l.change
 	}
 	return nil, l.change
 }

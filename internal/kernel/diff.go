@@ -200,33 +200,43 @@ func addressLost(o Object, gone map[Key]fate) bool {
 	return false
 }
 
+// ranked is an op with what it is sorted by, which is not to be found out anew for
+// each comparison.
+type ranked struct {
+	Op
+	key   Key
+	level int
+}
+
 func sortOps(ops []Op) {
+	list := make([]ranked, len(ops))
 	made := map[Key]bool{}
-	for _, op := range ops {
+	for i, op := range ops {
+		list[i] = ranked{op, op.Object.Key(), level(op)}
 		if op.Verb == Create {
-			made[op.Object.Key()] = true
+			made[list[i].key] = true
 		}
 	}
-	for i := range ops {
-		ops[i].Phase = ops[i].phase(made[ops[i].Object.Key()])
+	for i := range list {
+		list[i].Phase = list[i].phase(made[list[i].key])
 	}
-	slices.SortFunc(ops, func(a, b Op) int {
-		return cmp.Or(
-			cmp.Compare(a.Phase, b.Phase),
-			compareSpaces(a, b),
-			compareVerbs(a, b),
-			cmp.Compare(level(a), level(b)),
-			compareKeys(a.Object.Key(), b.Object.Key()),
-		)
+	slices.SortFunc(list, func(a, b ranked) int {
+		if n := cmp.Or(cmp.Compare(a.Phase, b.Phase), compareSpaces(a, b), compareVerbs(a.Op, b.Op), cmp.Compare(a.level, b.level)); n != 0 {
+			return n
+		}
+		return compareKeys(a.key, b.key)
 	})
+	for i := range list {
+		ops[i] = list[i].Op
+	}
 }
 
 // compareSpaces keeps apart what is one transaction a namespace.
-func compareSpaces(a, b Op) int {
+func compareSpaces(a, b ranked) int {
 	if a.Phase != Guard {
 		return 0
 	}
-	return cmp.Compare(a.Object.Key().NS, b.Object.Key().NS)
+	return cmp.Compare(a.key.NS, b.key.NS)
 }
 
 // compareVerbs puts removals before the rest within a phase.

@@ -11,7 +11,7 @@ const (
 	// idleAfter is how long nothing must have been done, and idleEach the least time
 	// between two times that memory is given back: it takes a collection of garbage.
 	idleAfter = 2 * time.Second
-	idleEach  = 30 * time.Second
+	idleEach  = 10 * time.Second
 )
 
 // idle calls free when nothing was done for a while. What a crowd of verbs took

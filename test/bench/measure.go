@@ -180,9 +180,15 @@ func (w *world) burst(ctx context.Context, s *size, swap bool) error {
 // floods every report to all of its ports. What is removed has mostly lived longer.
 const settling = 3 * time.Second
 
-func settle(ctx context.Context) error {
+func settle(ctx context.Context) error { return rest(ctx, settling) }
+
+// resting is how long a daemon must have had nothing to do to be at rest: it gives
+// memory back every ten seconds at most.
+const resting = 13 * time.Second
+
+func rest(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(settling):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -214,10 +220,10 @@ func (w *world) restart(ctx context.Context) (restart, error) {
 	if n < 2 {
 		return r, errors.New("it takes two sandboxes")
 	}
-	if err := settle(ctx); err != nil { // memory is that of a daemon at rest
+	err := rest(ctx, resting)
+	if err != nil {
 		return r, err
 	}
-	var err error
 	if r.resident, err = w.daemon.resident(); err != nil {
 		return r, err
 	}

@@ -58,13 +58,11 @@ func (e *exam) room(s *machine.Space) {
 	turned, rise := turnedAway(s.Counters), e.rise(s, turnedAway)
 	f := api.Finding{Consequence: `a new connection is dropped, or throws out another, while there is no room ("table full" in the log); those that are there go on`}
 	var says string
+	f.Severity, says = filled(count, limit)
 	switch {
 	case rise > 0:
-		f.Severity, says = api.Fault, "turns connections away now, "+plural(int(rise), "of them", "of them")+" while it was looked at"
-	case count*100 >= limit*95:
-		f.Severity, says = api.Fault, "is full"
-	case count*100 >= limit*80:
-		f.Severity, says = api.Risk, "is nearly full"
+		f.Severity, says = api.Fault, fmt.Sprintf("turns connections away now, %d of them while it was looked at", rise)
+	case says != "":
 	case turned > 0:
 		// The counter stays as it is until the next boot, also when there is room for more since.
 		f.Severity, says = api.Remark, "has turned "+plural(int(turned), "connection", "connections")+" away"
@@ -79,6 +77,17 @@ func (e *exam) room(s *machine.Space) {
 	}
 	e.find(f, e.enter(s, "sysctl net.netfilter.nf_conntrack_count"), fmt.Sprint(count), "/proc/sys/net/netfilter/nf_conntrack_max", fmt.Sprint(limit),
 		e.enter(s, "conntrack -S")+": drop, early_drop, less insert_failed", e.reading(s, turnedAway))
+}
+
+// filled says how near a table is to its limit; "": not near.
+func filled(used, limit int) (api.Severity, string) {
+	switch {
+	case used*100 >= limit*95:
+		return api.Fault, "is full"
+	case used*100 >= limit*80:
+		return api.Risk, "is nearly full"
+	}
+	return "", ""
 }
 
 // clashes asks whether connections could not be entered, although there was room.
@@ -138,13 +147,11 @@ func checkNeighbours(e *exam) {
 			Consequence: `while it is full no further address on any link of this machine is found ("neighbour table overflow" in the log)`,
 		}
 		var says string
+		f.Severity, says = filled(used, limit)
 		switch {
 		case rise > 0:
 			f.Severity, says = api.Fault, "has no room now, "+plural(int(rise), "address", "addresses")+" found none while it was looked at"
-		case used*100 >= limit*95:
-			f.Severity, says = api.Fault, "is full"
-		case used*100 >= limit*80:
-			f.Severity, says = api.Risk, "is nearly full"
+		case says != "":
 		case fulls(s.Counters) > 0:
 			f.Severity, says = api.Remark, "was full"
 		default:

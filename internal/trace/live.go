@@ -2,7 +2,6 @@ package trace
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -48,7 +47,6 @@ type Live struct {
 type flowSeen struct {
 	proto       string
 	mark        Mark
-	addresses   []netip.Addr
 	ends        Ends
 	known       []api.Flow // all that it was on its way
 	sightings   []Sighting
@@ -219,7 +217,7 @@ func (f *flowSeen) has(p Packet, s *Sighting) bool {
 	if f.told {
 		return slices.Contains(f.known, x)
 	}
-	if p.Renamed == nil && !slices.Contains(f.addresses, x.Src) && !slices.Contains(f.addresses, x.Dst) {
+	if p.Renamed == nil && !f.ends.has(x.Src) && !f.ends.has(x.Dst) {
 		return false
 	}
 	if s == nil {
@@ -242,11 +240,6 @@ func (f *flowSeen) learn(x api.Flow) {
 	}
 	f.known = append(f.known, x)
 	f.ends.learn(x)
-	for _, a := range []netip.Addr{x.Src, x.Dst} {
-		if !slices.Contains(f.addresses, a) {
-			f.addresses = append(f.addresses, a)
-		}
-	}
 }
 
 // Ready are the paths of which by now no more will be seen.

@@ -232,6 +232,9 @@ func (e *Ends) learn(f api.Flow) {
 	}
 }
 
+// has reports whether an address is one of them.
+func (e Ends) has(a netip.Addr) bool { return slices.Contains(e.src, a) || slices.Contains(e.dst, a) }
+
 // back reports whether a packet of the flow goes back: translation changes one of its
 // ends at a time, and so the other is known.
 func (e Ends) back(f api.Flow) bool {
